@@ -1,0 +1,35 @@
+/** SSH2 for Node: everything of the host-independent part, TCP, node:crypto, agents, key files and known_hosts. */
+import type { CryptoProvider } from './crypto/provider.ts'
+import { nodeCrypto } from './crypto/node.ts'
+import { connectOver } from './session/client.ts'
+import type { ClientOptions } from './session/client.ts'
+import type { Session } from './session/session.ts'
+import { connectTcp } from './session/tcp.ts'
+
+export * from './index.ts'
+export { nodeCrypto } from './crypto/node.ts'
+export { acceptedSocket, connectTcp } from './session/tcp.ts'
+export type { TcpOptions, TcpTarget } from './session/tcp.ts'
+
+export interface NodeClientOptions extends Omit<ClientOptions, 'crypto'> {
+  /** node:crypto where left out. */
+  crypto?: CryptoProvider
+  /** How long connecting may take, in milliseconds. */
+  connectTimeoutMs?: number
+}
+
+/**
+ * Connects to an SSH server over TCP, checks its host key, authenticates.
+ * @throws as connectOver, and ConnectionLost with codes such as 'ECONNREFUSED' and 'ENOTFOUND'.
+ */
+export function connect(options: NodeClientOptions): Promise<Session> {
+  const { host, port = 22, connectTimeoutMs } = options
+  return connectOver(
+    (signal) =>
+      connectTcp(
+        { host, port },
+        { ...(signal === undefined ? {} : { signal }), ...(connectTimeoutMs === undefined ? {} : { connectTimeoutMs }) },
+      ),
+    { ...options, crypto: options.crypto ?? nodeCrypto },
+  )
+}

@@ -1,0 +1,260 @@
+// Connecting as a client over any ByteDuplex: handshake, the question of trust, authentication, then a Session.
+// Without a host key policy there is no connection, and no path reaches authentication before the verdict "trusted".
+
+import type { AuthReply } from '../auth/client-auth.ts'
+import type { WindowLimits } from '../connection/window.ts'
+import { serverSignatureAlgorithms } from '../core/extension-info.ts'
+import { SessionCore } from '../core/session-core.ts'
+import type { SessionEvent } from '../core/session-core.ts'
+import { TerrapinError } from '../core/transport-core.ts'
+import type { RekeyLimits } from '../core/transport-core.ts'
+import type { Clock, CryptoProvider, RandomSource } from '../crypto/provider.ts'
+import { systemRandom } from '../crypto/random.ts'
+import { AbortedError, AuthError, HostKeyError, SshError, UsageError } from '../errors.ts'
+import { resolveOffer } from '../kex/algorithms.ts'
+import type { AlgorithmOffer } from '../kex/algorithms.ts'
+import { isTerrapinProneName } from '../kex/negotiate.ts'
+import { hostKeyError, orderHostKeyAlgorithms, presentHostKey } from '../keys/host-key-policy.ts'
+import type { HostKeyPolicy } from '../keys/host-key-policy.ts'
+import { ourIdentification } from '../packet/identification.ts'
+import type { Trace } from '../trace.ts'
+import { authenticate } from './authenticate.ts'
+import type { AuthMethod, AuthOutcome } from './authenticate.ts'
+import type { ByteDuplex } from './duplex.ts'
+import { Pump } from './pump.ts'
+import { Session } from './session.ts'
+import type { KeepaliveOptions } from './session.ts'
+
+/** Options of a client connection that do not depend on how bytes travel. */
+export interface ClientOptions {
+  /** The name the user typed: what known_hosts is asked for. */
+  host: string
+  port?: number
+  username: string
+  /** Whom we believe to be the server; see knownHostsPolicy, pinnedFingerprint and insecureAcceptAnyHostKey. */
+  hostKeyPolicy: HostKeyPolicy
+  /** Ways to get in, in the order to be tried. */
+  auth: readonly AuthMethod[]
+  /** Lists to offer instead of the defaults. */
+  algorithms?: Partial<AlgorithmOffer>
+  /** Accepts ciphers open to CVE-2023-48795 with servers that lack strict key exchange. */
+  allowTerrapin?: boolean
+  /** Refuses a server that lets us in without checking what we would have shown (CVE-2021-36367 and its kind). */
+  rejectTrivialAuth?: boolean
+  /** Refused attempts after which to stop; 6, the usual limit of servers, ends after 5. */
+  maxAuthTries?: number
+  /** How long the server may take for any one answer until authentication ends, in milliseconds. */
+  handshakeTimeoutMs?: number
+  rekey?: Partial<RekeyLimits>
+  window?: Partial<WindowLimits>
+  /** Largest channel packet we accept, in bytes of data. */
+  maxPacketBytes?: number
+  keepalive?: Partial<KeepaliveOptions>
+  /** The server's banner text, raw. */
+  onBanner?: (text: string) => void
+  signal?: AbortSignal
+  trace?: Trace
+  crypto?: CryptoProvider
+  random?: RandomSource
+  now?: Clock
+  /** Identification line to send instead of ours. */
+  identification?: string
+}
+
+/** Opens the byte streams to the server; called again where a second connection with a narrower offer is needed. */
+export type OpenDuplex = (signal: AbortSignal | undefined) => Promise<ByteDuplex>
+
+/**
+ * Connects, checks the host key, authenticates.
+ * A server without strict key exchange that would get an attackable cipher is connected to once more without these.
+ * @throws HostKeyError, AuthError, NegotiationError, ProtocolError, IntegrityError, ConnectionLost, PeerDisconnected,
+ *   TimeoutError, AbortedError, UsageError.
+ */
+export async function connectOver(open: OpenDuplex, options: ClientOptions & { crypto: CryptoProvider }): Promise<Session> {
+  if (typeof options.hostKeyPolicy !== 'function') {
+    throw new UsageError('hostKeyPolicy: expected a policy (knownHostsPolicy, pinnedFingerprint, ...); without one there is no connection', {
+      code: 'ERR_SSH_HOST_KEY_NO_POLICY',
+    })
+  }
+  if (options.username === '') throw new UsageError('username: expected a name, got an empty text')
+  const offer = resolveOffer(options.crypto, 'client', options.algorithms)
+  try {
+    return await new ClientConnection(options, offer).connect(await open(options.signal))
+  } catch (error) {
+    if (!(error instanceof TerrapinError)) throw error
+    const safe: AlgorithmOffer = {
+      ...offer,
+      ciphers: offer.ciphers.filter((name) => !isTerrapinProneName(name)),
+      macs: offer.macs.filter((name) => !isTerrapinProneName(name)),
+    }
+    if (safe.ciphers.length === 0) throw error
+    options.trace?.({ level: 1, layer: 'kex', event: 'connecting again without algorithms that need strict key exchange' })
+    return await new ClientConnection(options, safe).connect(await open(options.signal))
+  }
+}
+
+class ClientConnection {
+  readonly #options: ClientOptions & { crypto: CryptoProvider }
+  readonly #core: SessionCore
+  readonly #now: Clock
+  #pump!: Pump
+  #session: Session | undefined
+  #failure: SshError | undefined
+  #onReply: { resolve: (reply: AuthReply) => void; reject: (error: Error) => void } | undefined
+  #onReady!: { resolve: () => void; reject: (error: Error) => void }
+  #hostKey: { type: string; blob: Uint8Array; fingerprint: string } | undefined
+  #isOver = false
+
+  constructor(options: ClientOptions & { crypto: CryptoProvider }, offer: AlgorithmOffer) {
+    this.#options = options
+    this.#now = options.now ?? (() => performance.now())
+    const { crypto, rekey, trace, window, maxPacketBytes, allowTerrapin } = options
+    this.#core = new SessionCore({
+      role: 'client',
+      crypto,
+      random: options.random ?? systemRandom,
+      now: this.#now,
+      identification: options.identification ?? ourIdentification,
+      offer: { ...offer, hostKeys: orderHostKeyAlgorithms(offer.hostKeys, options.hostKeyPolicy.preferredKeyTypes) },
+      handshakeTimeoutMs: options.handshakeTimeoutMs ?? 30_000,
+      mux: { ...(window === undefined ? {} : { window }), ...(maxPacketBytes === undefined ? {} : { maxPacketBytes }) },
+      ...(rekey === undefined ? {} : { rekey }),
+      ...(trace === undefined ? {} : { trace }),
+      ...(allowTerrapin === undefined ? {} : { allowTerrapin }),
+      wake: () => this.#pump?.run(),
+    })
+  }
+
+  async connect(duplex: ByteDuplex): Promise<Session> {
+    const { signal } = this.#options
+    const ready = new Promise<void>((resolve, reject) => {
+      this.#onReady = { resolve, reject }
+    })
+    this.#pump = new Pump({
+      core: this.#core,
+      duplex,
+      now: this.#now,
+      onEvent: (event) => this.#onEvent(event),
+      onDone: () => {
+        this.#isOver = true
+        this.#session?.over()
+      },
+    })
+    const what = `connecting to ${this.#options.host}`
+    const onAbort = (): void => {
+      this.#core.fail(new AbortedError(what, signal?.reason))
+      this.#pump.run()
+    }
+    signal?.addEventListener('abort', onAbort, { once: true })
+    try {
+      this.#pump.start()
+      if (signal?.aborted === true) onAbort()
+      await ready
+      const outcome = await this.#authenticate()
+      if (this.#failure !== undefined) throw this.#failure
+      return this.#begin(outcome)
+    } catch (error) {
+      // Whatever went wrong here also ends the connection, with the first error as its reason.
+      this.#pump.held = false
+      this.#core.transport.failTyped(error)
+      this.#pump.run()
+      throw this.#failure ?? error
+    } finally {
+      signal?.removeEventListener('abort', onAbort)
+    }
+  }
+
+  #begin(outcome: AuthOutcome): Session {
+    const { keepalive } = this.#options
+    const session = new Session({
+      core: this.#core,
+      pump: this.#pump,
+      now: this.#now,
+      hostKey: this.#hostKey!,
+      outcome,
+      ...(keepalive === undefined ? {} : { keepalive }),
+    })
+    this.#session = session
+    if (this.#isOver) session.over()
+    this.#pump.held = false
+    this.#pump.run()
+    return session
+  }
+
+  #onEvent(event: SessionEvent): void {
+    switch (event.type) {
+      case 'host-key':
+        void this.#checkHostKey(event)
+        return
+      case 'keys':
+        if (event.first) this.#onReady.resolve()
+        return
+      case 'auth-reply': {
+        const waiting = this.#onReply
+        this.#onReply = undefined
+        // What follows success belongs to the session, which is made in a later turn.
+        if (event.reply.type === 'success') this.#pump.held = true
+        waiting?.resolve(event.reply)
+        return
+      }
+      case 'banner':
+        this.#options.onBanner?.(event.text)
+        return
+      case 'failed':
+        this.#failure = event.error
+        this.#onReady.reject(event.error)
+        this.#onReply?.reject(event.error)
+        this.#session?.handle(event)
+        return
+      default:
+        this.#session?.handle(event)
+    }
+  }
+
+  async #checkHostKey(event: Extract<SessionEvent, { type: 'host-key' }>): Promise<void> {
+    const { host, port = 22, crypto, hostKeyPolicy } = this.#options
+    const transport = this.#core.transport
+    try {
+      const presented = presentHostKey(crypto, { host, port, algorithm: event.algorithm, keyBlob: event.hostKey })
+      this.#hostKey = { type: presented.certificate?.type ?? presented.publicKey.type, blob: event.hostKey, fingerprint: presented.fingerprint }
+      const verdict = await hostKeyPolicy(presented)
+      if (verdict === 'trusted') transport.trustHostKey()
+      else if (typeof verdict === 'object' && verdict !== null) transport.fail(hostKeyError(presented, verdict))
+      else transport.fail(new HostKeyError('no-policy', `the host key policy must answer 'trusted' or a problem, not ${String(verdict)}`))
+    } catch (error) {
+      transport.failTyped(error)
+    }
+    this.#pump.run()
+  }
+
+  async #authenticate(): Promise<AuthOutcome> {
+    const { username, auth: methods, maxAuthTries, rejectTrivialAuth } = this.#options
+    const core = this.#core
+    const auth = core.startAuth(username)
+    const ask = (send: () => void): Promise<AuthReply> =>
+      new Promise((resolve, reject) => {
+        if (this.#failure !== undefined) return reject(this.#failure)
+        this.#onReply = { resolve, reject }
+        try {
+          send()
+        } catch (error) {
+          this.#onReply = undefined
+          return reject(error)
+        }
+        this.#pump.schedule()
+      })
+    const outcome = await authenticate({
+      auth,
+      proof: core.transport.proof!,
+      ask,
+      signatureAlgorithms: serverSignatureAlgorithms(core.extensions),
+      hostBound: core.extensions.has('publickey-hostbound@openssh.com'),
+      methods,
+      ...(maxAuthTries === undefined ? {} : { maxTries: maxAuthTries }),
+    })
+    if (rejectTrivialAuth === true && !outcome.proved && methods.some((method) => method.type !== 'none')) {
+      throw new AuthError('the server let us in without checking anything (rejectTrivialAuth)', [], [], { code: 'ERR_SSH_AUTH_TRIVIAL' })
+    }
+    return outcome
+  }
+}
