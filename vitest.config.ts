@@ -13,5 +13,7 @@ export default defineConfig({
     testTimeout: 30_000,
     hookTimeout: 60_000,
     pool: 'forks',
+    // Tests with peers wait more than they compute.
+    maxWorkers: '100%',
   },
 })

@@ -7,7 +7,11 @@ import type { Session } from './session/session.ts'
 import { connectTcp } from './session/tcp.ts'
 
 export * from './index.ts'
+export { agentSocketPath, connectAgent } from './agent/node-socket.ts'
 export { nodeCrypto } from './crypto/node.ts'
+export { addKnownHost, readKnownHostsFile, updateKnownHostsFile } from './keys/node-known-hosts-file.ts'
+export { generateRsaKeyPair } from './keys/node-generate.ts'
+export * from './session/node-trust.ts'
 export { acceptedSocket, connectTcp } from './session/tcp.ts'
 export type { TcpOptions, TcpTarget } from './session/tcp.ts'
 

@@ -4,7 +4,16 @@
 
 import type { ByteChannel } from '../byte-channel.ts'
 import type { CryptoProvider } from '../crypto/provider.ts'
-import { AbortedError, AgentError, ClosedError, KeyFormatError, quote, SshError, TimeoutError, UsageError } from '../errors.ts'
+import {
+  AbortedError,
+  AgentError,
+  ClosedError,
+  KeyFormatError,
+  quote,
+  SshError,
+  TimeoutError,
+  UsageError,
+} from '../errors.ts'
 import { type Certificate, certifies, parseCertificate } from '../keys/certificate.ts'
 import type { PrivateKey } from '../keys/private-key.ts'
 import { writePrivateKeyFields } from '../keys/private-key-fields.ts'
@@ -14,7 +23,7 @@ import { signatureAlgorithm, signatureAlgorithmsFor } from '../keys/signature-al
 import { agentSignFlags } from '../keys/signer.ts'
 import type { Trace } from '../trace.ts'
 import { utf8Bytes } from '../wire/bytes.ts'
-import { encodeFields, type Message } from '../wire/codec.ts'
+import { encodeFields, type Fields, type Message, type ValueOf } from '../wire/codec.ts'
 import { Reader } from '../wire/reader.ts'
 import { WireError } from '../wire/wire-error.ts'
 import { Writer } from '../wire/writer.ts'
@@ -150,7 +159,10 @@ export class AgentClient {
    * @throws AgentError 'ERR_SSH_AGENT_REFUSED' where the agent refuses it or one of the constraints; UsageError where a
    *   constraint is out of range; KeyFormatError where the certificate is not one of this key.
    */
-  async add(key: PrivateKey, options: KeyConstraints & { comment?: string; certificate?: Certificate } = {}): Promise<void> {
+  async add(
+    key: PrivateKey,
+    options: KeyConstraints & { comment?: string; certificate?: Certificate } = {},
+  ): Promise<void> {
     const { certificate } = options
     if (certificate !== undefined && !certifies(certificate, key.publicKey)) {
       throw new KeyFormatError('the certificate is not one of this private key')
@@ -172,12 +184,18 @@ export class AgentClient {
 
   /** Removes one identity. Throws AgentError 'ERR_SSH_AGENT_REFUSED' where the agent has it not. */
   async remove(keyBlob: Uint8Array): Promise<void> {
-    this.#expectSuccess('remove', await this.request(messages.removeIdentity.bytes({ keyBlob }), { what: 'remove' }))
+    this.#expectSuccess(
+      'remove',
+      await this.request(messages.removeIdentity.bytes({ keyBlob }), { what: 'remove' }),
+    )
   }
 
   /** Removes all identities. */
   async removeAll(): Promise<void> {
-    this.#expectSuccess('remove all', await this.request(messages.removeAllIdentities.bytes({}), { what: 'remove all' }))
+    this.#expectSuccess(
+      'remove all',
+      await this.request(messages.removeAllIdentities.bytes({}), { what: 'remove all' }),
+    )
   }
 
   /** Locks the agent: until unlocked with the same passphrase it shows no keys and signs nothing. */
@@ -221,7 +239,13 @@ export class AgentClient {
     if (this.#ended !== undefined) throw this.#ended
     const frame = frameMessage(payload)
     return await new Promise<Uint8Array>((resolve, reject) => {
-      const request: Request = { what, frame, timeoutMs: options.timeoutMs ?? this.#timeoutMs, resolve, reject }
+      const request: Request = {
+        what,
+        frame,
+        timeoutMs: options.timeoutMs ?? this.#timeoutMs,
+        resolve,
+        reject,
+      }
       if (signal !== undefined) this.#abandonOn(signal, request)
       this.#waiting.push(request)
       this.#sendNext()
@@ -274,8 +298,8 @@ export class AgentClient {
     return true
   }
 
-  #decode<M extends Message<any>>(declared: M, reply: Uint8Array): ReturnType<M['decode']> {
-    return this.#guard(() => declared.decode(reply) as ReturnType<M['decode']>)
+  #decode<F extends Fields>(declared: Message<F>, reply: Uint8Array): ValueOf<F> {
+    return this.#guard(() => declared.decode(reply))
   }
 
   /** An answer that cannot be read ends the connection: the agent does not speak the protocol. */
@@ -298,8 +322,16 @@ export class AgentClient {
     const next = this.#waiting.shift()
     if (next === undefined) return
     this.#current = next
-    this.#trace?.({ level: 3, layer: 'agent', event: 'request', detail: { what: next.what, bytes: next.frame.length } })
-    this.#timer = setTimeout(() => this.#end(new TimeoutError(`agent ${next.what}`, next.timeoutMs)), next.timeoutMs)
+    this.#trace?.({
+      level: 3,
+      layer: 'agent',
+      event: 'request',
+      detail: { what: next.what, bytes: next.frame.length },
+    })
+    this.#timer = setTimeout(
+      () => this.#end(new TimeoutError(`agent ${next.what}`, next.timeoutMs)),
+      next.timeoutMs,
+    )
     this.#channel.write(next.frame)
     // Requests may hold private keys.
     next.frame.fill(0)
@@ -311,7 +343,8 @@ export class AgentClient {
       this.#frames.push(view)
       const reply = this.#frames.next()
       if (reply !== undefined) this.#answer(reply)
-      if (this.#current === undefined && this.#frames.pending > 0) throw protocolError('the agent sent what nobody asked for')
+      if (this.#current === undefined && this.#frames.pending > 0)
+        throw protocolError('the agent sent what nobody asked for')
     } catch (error) {
       this.#end(error instanceof SshError ? error : protocolError('the agent could not be understood', error))
     }
@@ -322,7 +355,12 @@ export class AgentClient {
     if (request === undefined) throw protocolError('the agent sent what nobody asked for')
     clearTimeout(this.#timer)
     this.#current = undefined
-    this.#trace?.({ level: 3, layer: 'agent', event: 'reply', detail: { what: request.what, type: reply[0]! } })
+    this.#trace?.({
+      level: 3,
+      layer: 'agent',
+      event: 'reply',
+      detail: { what: request.what, type: reply[0]! },
+    })
     // Before the next request leaves: what comes in this turn beyond one answer was not asked for.
     if (this.#frames.pending > 0) {
       const error = protocolError('the agent answered twice')

@@ -46,8 +46,10 @@ const identities: Codec<readonly IdentityRecord[]> = {
   read: (reader) => {
     const start = reader.at
     const count = reader.u32()
-    if (count > maxAgentIdentities) throw new WireError(`${count} identities, at most ${maxAgentIdentities}`, start)
-    if (count > reader.remaining / 8) throw new WireError(`${count} identities in ${reader.remaining} bytes`, start)
+    if (count > maxAgentIdentities)
+      throw new WireError(`${count} identities, at most ${maxAgentIdentities}`, start)
+    if (count > reader.remaining / 8)
+      throw new WireError(`${count} identities in ${reader.remaining} bytes`, start)
     const list: IdentityRecord[] = []
     for (let i = 0; i < count; i++) list.push({ keyBlob: reader.string().slice(), comment: reader.text() })
     return list
@@ -62,18 +64,27 @@ export const failure = message('AGENT_FAILURE', number.failure, {}, { trailing: 
 export const success = message('AGENT_SUCCESS', number.success, {}, { trailing: 'ignore' })
 export const requestIdentities = message('AGENTC_REQUEST_IDENTITIES', number.requestIdentities, {})
 export const identitiesAnswer = message('AGENT_IDENTITIES_ANSWER', number.identitiesAnswer, { identities })
-export const signRequest = message('AGENTC_SIGN_REQUEST', number.signRequest, { keyBlob: string, data: string, flags: u32 })
+export const signRequest = message('AGENTC_SIGN_REQUEST', number.signRequest, {
+  keyBlob: string,
+  data: string,
+  flags: u32,
+})
 export const signResponse = message('AGENT_SIGN_RESPONSE', number.signResponse, { signature: string })
 /** `key`: the fields of private-key-fields.ts, then the comment as a string. */
 export const addIdentity = message('AGENTC_ADD_IDENTITY', number.addIdentity, { key: rest })
 /** `key`: as in addIdentity, then constraints up to the end. */
-export const addIdentityConstrained = message('AGENTC_ADD_ID_CONSTRAINED', number.addIdentityConstrained, { key: rest })
+export const addIdentityConstrained = message('AGENTC_ADD_ID_CONSTRAINED', number.addIdentityConstrained, {
+  key: rest,
+})
 export const removeIdentity = message('AGENTC_REMOVE_IDENTITY', number.removeIdentity, { keyBlob: string })
 export const removeAllIdentities = message('AGENTC_REMOVE_ALL_IDENTITIES', number.removeAllIdentities, {})
 export const lock = message('AGENTC_LOCK', number.lock, { passphrase: string })
 export const unlock = message('AGENTC_UNLOCK', number.unlock, { passphrase: string })
 export const extension = message('AGENTC_EXTENSION', number.extension, { name: text, contents: rest })
-export const extensionResponse = message('AGENT_EXTENSION_RESPONSE', number.extensionResponse, { name: text, contents: rest })
+export const extensionResponse = message('AGENT_EXTENSION_RESPONSE', number.extensionResponse, {
+  name: text,
+  contents: rest,
+})
 
 /** Contents of a session-bind@openssh.com request. */
 export const sessionBindFields = {

@@ -41,6 +41,8 @@ export type AuthRequest =
       signed: boolean
       /** Whether the signature is right; false when there is none. Computed for every signed request, known user or not. */
       signatureValid: boolean
+      /** The signature blob, for what security keys say in it; undefined when there is none. */
+      signature: Uint8Array | undefined
     }
   | { method: 'password'; user: string; password: string; newPassword: string | undefined }
   | { method: 'keyboard-interactive'; user: string; submethods: string }
@@ -70,8 +72,11 @@ export interface ServerAuthOptions {
   proof: () => { sessionId: Uint8Array; hostKey: Uint8Array }
   verify: SignatureCheck
   maxTries?: number
-  /** Methods the dispatcher knows at all; anything else is refused without a question. */
-  methods: readonly string[]
+  /**
+   * Methods that are advertised, which may depend on what was passed already; anything else but 'none' is refused without
+   * a question.
+   */
+  methods: readonly string[] | ((passed: readonly string[]) => readonly string[])
   /** Signature algorithms accepted from users. */
   algorithms: readonly string[]
   /** Asynchronous work ended, or failed. */
@@ -125,19 +130,21 @@ export class ServerAuth {
   /** Handles USERAUTH_REQUEST and INFO_RESPONSE. Throws ProtocolError or WireError. */
   receive(type: number, payload: Uint8Array): ServerAuthEvent | undefined {
     if (type === number.USERAUTH_INFO_RESPONSE) return this.#onInfoResponse(payload)
-    // RFC 4256 s3.1: a new request abandons the keyboard-interactive exchange in progress.
-    this.#prompts = undefined
+    // RFC 4256 s3.1: a new request abandons the keyboard-interactive exchange in progress; that counts as a try.
+    if (this.#prompts !== undefined) {
+      this.#prompts = undefined
+      if (++this.#tries > (this.#options.maxTries ?? maxAuthTries)) throw new AuthTriesError()
+    }
     const { user, service, method, methodFields } = userauthRequest.decode(payload)
     if (utf8Bytes(user).length > maxUserNameBytes) throw new ProtocolError(`user name above ${maxUserNameBytes} bytes`, { phase: 'authentication' })
     if (service !== connectionService) throw new ProtocolError('only ssh-connection can follow authentication', { phase: 'authentication' })
     if (this.#user !== user) {
       this.#user = user
       this.#passed = []
-      this.#rounds = 0
     }
     const known = method === hostBoundMethod ? 'publickey' : method
-    if (known !== 'none' && !this.#options.methods.includes(known)) {
-      this.#fail(this.#options.methods, false)
+    if (known !== 'none' && !this.#methods().includes(known)) {
+      this.#fail(this.#methods(), false)
       return undefined
     }
     switch (known) {
@@ -149,20 +156,24 @@ export class ServerAuth {
         const { password, newPassword } = readPasswords(methodFields)
         if (tooLong(password) || (newPassword !== undefined && tooLong(newPassword))) {
           // Refused before any key derivation sees it (CVE-2016-6515).
-          this.#fail(this.#options.methods, false)
+          this.#fail(this.#methods(), false)
           return undefined
         }
         return this.#ask({ method: 'password', user, password, newPassword })
       }
       case 'keyboard-interactive': {
-        if (++this.#rounds > maxKeyboardInteractiveRounds) throw new ProtocolError('too many keyboard-interactive rounds', { phase: 'authentication' })
         const { submethods } = decodeFields('keyboard-interactive', keyboardInteractiveFields, methodFields)
         return this.#ask({ method: 'keyboard-interactive', user, submethods })
       }
       default:
-        this.#fail(this.#options.methods, false)
+        this.#fail(this.#methods(), false)
         return undefined
     }
+  }
+
+  #methods(): readonly string[] {
+    const { methods } = this.#options
+    return typeof methods === 'function' ? methods(this.#passed) : methods
   }
 
   #ask(request: AuthRequest): ServerAuthEvent {
@@ -184,10 +195,10 @@ export class ServerAuth {
     const signature = signed ? reader.string().slice() : undefined
     reader.expectEnd()
     if (!this.#options.algorithms.includes(algorithm)) {
-      this.#fail(this.#options.methods, false)
+      this.#fail(this.#methods(), false)
       return undefined
     }
-    const base = { method: 'publickey', user, algorithm, publicKey, signed } as const
+    const base = { method: 'publickey', user, algorithm, publicKey, signed, signature } as const
     if (signature === undefined) return this.#ask({ ...base, signatureValid: false })
     const data = publicKeySignedData(sessionId, { user, service: connectionService, algorithm, publicKey, hostKey: bound })
     const valid = this.#verify(algorithm, publicKey, data, signature)
@@ -237,7 +248,7 @@ export class ServerAuth {
         // The policy may only wave through what the client proved.
         if (request.method === 'publickey' && !request.signatureValid) {
           if (!request.signed) return this.#sendPublicKeyOk(request.algorithm, request.publicKey)
-          this.#fail(this.#options.methods, false)
+          this.#fail(this.#methods(), false)
           return undefined
         }
         userauthSuccess.encode(this.#sink.begin(), {})

@@ -17,6 +17,9 @@ const dataHeaderBytes = 9
 const maxDataBytes = 261_120
 const maxPendingRequests = 256
 
+/** Plain channel data; every other type is extended data (RFC 4254 s5.2). */
+const plainData = 0
+
 /** Called once with the peer's answer, or with the error that ended the channel. */
 export type Settle = (answer: boolean | Error) => void
 
@@ -44,9 +47,11 @@ export class Channel {
   #eofSent = false
   closeSent = false
   /** Bytes accepted by `write` that the window (or a key exchange) does not let go yet. */
-  #queue: Uint8Array[] = []
+  #queue: { bytes: Uint8Array; dataType: number }[] = []
   #queueAt = 0
   queuedBytes = 0
+  /** Waits for the queue to empty. */
+  #afterFlush: (() => void) | undefined
   /** Someone found less room than wanted: tell when there is more. */
   starved = false
   #settles: Settle[] = []
@@ -88,12 +93,19 @@ export class Channel {
   /** Appends to the outgoing stream. The bytes are copied before this returns. */
   write(bytes: Uint8Array): void {
     if (this.state !== 'open' || this.#eofWanted || this.closeSent) return
-    let sent = 0
-    if (this.queuedBytes === 0) sent = this.#send(bytes, 0)
-    if (sent < bytes.length) {
-      this.#queue.push(bytes.slice(sent))
-      this.queuedBytes += bytes.length - sent
-    }
+    this.#enqueue(bytes, this.queuedBytes === 0 ? this.#send(bytes, 0) : 0, plainData)
+  }
+
+  /** As `write`, for extended data such as stderr (RFC 4254 s5.2). It keeps its place among what `write` was given. */
+  writeExtended(dataType: number, bytes: Uint8Array): void {
+    if (this.state !== 'open' || this.#eofWanted || this.closeSent) return
+    this.#enqueue(bytes, this.queuedBytes === 0 ? this.#sendExtended(bytes, 0, dataType) : 0, dataType)
+  }
+
+  #enqueue(bytes: Uint8Array, sent: number, dataType: number): void {
+    if (sent === bytes.length) return
+    this.#queue.push({ bytes: bytes.slice(sent), dataType })
+    this.queuedBytes += bytes.length - sent
   }
 
   /** Sends as much as the window allows from `from` on; returns where it stopped. */
@@ -128,11 +140,10 @@ export class Channel {
     return writer
   }
 
-  /** Sends extended data, e.g. stderr (RFC 4254 s5.2). Server role; beyond the window it throws nothing and returns the bytes not sent. */
-  writeExtended(dataType: number, bytes: Uint8Array): number {
+  #sendExtended(bytes: Uint8Array, from: number, dataType: number): number {
     const { sink } = this.#mux
-    let at = 0
-    while (at < bytes.length && this.state === 'open' && !this.#eofWanted && this.sendWindow.available > 0 && !sink.blocked && this.queuedBytes === 0) {
+    let at = from
+    while (at < bytes.length && this.sendWindow.available > 0 && !sink.blocked) {
       const count = Math.min(bytes.length - at, this.sendWindow.available, this.#maxSendBytes)
       const writer = sink.begin(13 + count)
       writer.u8(CHANNEL_EXTENDED_DATA).u32(this.remoteId).u32(dataType).string(bytes.subarray(at, at + count))
@@ -140,25 +151,33 @@ export class Channel {
       at += count
       this.sendWindow.available -= count
     }
-    if (at < bytes.length) this.starved = true
-    return bytes.length - at
+    return at
   }
 
   /** Sends what is queued as far as it goes. Returns whether nothing is left. */
   flushQueue(): boolean {
     while (this.#queue.length > 0) {
-      const first = this.#queue[0]!
-      const at = this.#send(first, this.#queueAt)
+      const { bytes, dataType } = this.#queue[0]!
+      const at = dataType === plainData ? this.#send(bytes, this.#queueAt) : this.#sendExtended(bytes, this.#queueAt, dataType)
       this.queuedBytes -= at - this.#queueAt
-      if (at < first.length) {
+      if (at < bytes.length) {
         this.#queueAt = at
         return false
       }
       this.#queue.shift()
       this.#queueAt = 0
     }
+    const then = this.#afterFlush
+    this.#afterFlush = undefined
+    then?.()
     this.#maybeSendEof()
     return true
+  }
+
+  /** Calls `then` once everything written so far went out: now, or later. Never where the channel closes before. */
+  afterFlush(then: () => void): void {
+    if (this.queuedBytes === 0) then()
+    else this.#afterFlush = then
   }
 
   /** Ends our direction once everything written went out. */
@@ -239,6 +258,7 @@ export class Channel {
   /** Ends every pending request; called once by the mux when the channel is gone. */
   settleAll(error: Error): void {
     this.state = 'closed'
+    this.#afterFlush = undefined
     this.#queue = []
     this.queuedBytes = 0
     const settles = this.#settles

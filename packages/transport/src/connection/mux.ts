@@ -43,6 +43,7 @@ export interface MuxOptions {
 export interface IncomingOpen {
   channelType: string
   payload: Uint8Array
+  /** The open channel; one in state 'closed' where the question was answered already or the connection is over. */
   accept(): Channel
   refuse(reason: number, description: string): void
 }
@@ -86,6 +87,8 @@ export class Mux {
   readonly #opening = new Map<number, { settle: OpenSettle; sentAt: number }>()
   #nextId = 0
   #globals: { settle: GlobalSettle; sentAt: number }[] = []
+  /** Channels that the peer asked for and that nobody answered yet. */
+  #unansweredOpens = 0
   #incomingGlobals: { answer: { ok: boolean; payload: Uint8Array } | undefined }[] = []
   openWriter: Writer | undefined
   #events: MuxEvent[] = []
@@ -151,6 +154,13 @@ export class Mux {
     const channel = new Channel(this, channelType, this.#nextId, new ReceiveWindow(window), this.#maxPacketBytes)
     this.#channels.set(channel.localId, channel)
     this.#nextId = (this.#nextId + 1) >>> 0
+    return channel
+  }
+
+  /** A channel that never was: it is in no table, and nothing can be done with it. */
+  #deadChannel(channelType: string): Channel {
+    const channel = new Channel(this, channelType, 0, new ReceiveWindow(this.#window), this.#maxPacketBytes)
+    channel.settleAll(new ChannelClosedError('the channel was answered already, or the connection is over'))
     return channel
   }
 
@@ -311,19 +321,21 @@ export class Mux {
       refuse(number.openFailure.administrativelyProhibited, 'maximum packet size is 0')
       return undefined
     }
-    if (this.#channels.size >= this.#maxChannels) {
+    if (this.#channels.size + this.#unansweredOpens >= this.#maxChannels) {
       refuse(number.openFailure.resourceShortage, 'too many channels')
       return undefined
     }
     let answered = false
+    this.#unansweredOpens++
     const once = (): boolean => {
-      if (answered || this.#ended !== undefined) return false
+      if (answered) return false
       answered = true
-      return true
+      this.#unansweredOpens--
+      return this.#ended === undefined
     }
     const accept = (): Channel => {
+      if (!once()) return this.#deadChannel(channelType)
       const channel = this.#newChannel(channelType, this.#window)
-      if (!once()) return channel
       channel.opened(senderChannel, initialWindow, maxPacket)
       this.send((writer) =>
         channelOpenConfirmation.encode(writer, {

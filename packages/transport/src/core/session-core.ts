@@ -14,11 +14,13 @@ import * as number from '../messages/numbers.ts'
 import { ping } from '../messages/transport.ts'
 import { pong } from '../messages/transport.ts'
 import { disconnectReason } from '../messages/numbers.ts'
-import * as limits from '../limits.ts'
 import { readExtensions } from './extension-info.ts'
 import type { Extensions } from './extension-info.ts'
 import { TransportCore } from './transport-core.ts'
 import type { TransportEvent, TransportOptions } from './transport-core.ts'
+
+/** Messages handled in one call of `next` without an event. */
+const maxSilentMessages = 64
 
 export interface SessionCoreOptions extends Omit<TransportOptions, 'wake'> {
   mux?: Omit<MuxOptions, 'role' | 'now'>
@@ -35,7 +37,7 @@ export interface SessionCoreOptions extends Omit<TransportOptions, 'wake'> {
 }
 
 export type SessionEvent =
-  | Extract<TransportEvent, { type: 'host-key' | 'keys' }>
+  | Extract<TransportEvent, { type: 'host-key' | 'keys' | 'more' }>
   | ClientAuthEvent
   | ServerAuthEvent
   | MuxEvent
@@ -57,8 +59,6 @@ export class SessionCore {
   #user: string | undefined
   #pingsSent: number[] = []
   #failed = false
-  /** Bytes and packets of the peer before authentication (server role). */
-  #preAuthPackets = 0
 
   constructor(options: SessionCoreOptions) {
     this.#options = options
@@ -88,11 +88,12 @@ export class SessionCore {
 
   /** The next event, or undefined when more bytes, an answer or asynchronous work is needed. */
   next(): SessionEvent | undefined {
-    for (;;) {
+    for (let silent = 0; ; silent++) {
       if (this.#failed) return undefined
       const ready = this.serverAuth?.next() ?? this.mux.next()
       if (ready !== undefined) return ready
       if (this.serverAuth?.parked === true && this.transport.failure === undefined) return undefined
+      if (silent >= maxSilentMessages) return { type: 'more' }
       const event = this.transport.next()
       if (event === undefined) return undefined
       if (!this.authenticated) this.#progressAt = this.#options.now()
@@ -111,6 +112,7 @@ export class SessionCore {
         else this.mux.refillAll()
         return event
       case 'host-key':
+      case 'more':
         return event
       case 'message':
         try {
@@ -138,7 +140,6 @@ export class SessionCore {
     const { transport } = this
     const { phase } = transport
     if (type >= number.GLOBAL_REQUEST && type <= 127) return this.mux.receive(type, payload)
-    if (phase.role === 'server' && phase.layer !== 'connection') this.#countPreAuth()
     switch (type) {
       case number.EXT_INFO:
         for (const [name, value] of readExtensions(payload)) this.#extensions.set(name, value)
@@ -173,12 +174,6 @@ export class SessionCore {
       }
       default:
         throw transport.violation(type)
-    }
-  }
-
-  #countPreAuth(): void {
-    if (++this.#preAuthPackets > limits.preAuthPackets || this.transport.buffer.totalBytes > limits.preAuthBytes) {
-      throw new SshError('ERR_SSH_PRE_AUTH_LIMIT', 'the client sent too much before authentication')
     }
   }
 

@@ -90,6 +90,8 @@ export type TransportEvent =
   | { type: 'keys'; first: boolean }
   /** A message for the layers above; a view valid until the next `next()`. */
   | { type: 'message'; number: number; payload: Uint8Array }
+  /** Packets were handled that concern nobody; there may be more. Lets the caller look at the clock during a flood. */
+  | { type: 'more' }
   /** The connection is over; nothing follows. */
   | { type: 'failed'; error: SshError }
 
@@ -130,6 +132,8 @@ export class TransportCore implements PacketSink {
   #side: Writer | undefined
   #keyedAt = 0
   #emptyExchanges = 0
+  /** Packets of the client before it was authenticated (server role). */
+  #preAuthPackets = 0
   #algorithms: AlgorithmsInUse | undefined
   #proof: ExchangeProof | undefined
   #peerWantsExtInfo = false
@@ -203,7 +207,7 @@ export class TransportCore implements PacketSink {
   /** The next event, or undefined when more bytes, an answer or asynchronous work is needed. */
   next(): TransportEvent | undefined {
     this.#handling = false
-    for (;;) {
+    for (let silent = 0; ; silent++) {
       const event = this.#events.shift()
       if (event !== undefined) return event
       if (this.#failure !== undefined || this.#parked) return undefined
@@ -215,14 +219,23 @@ export class TransportCore implements PacketSink {
           this.#options.trace?.({ level: 1, layer: 'transport', event: 'identification', detail: { theirs: line } })
           continue
         }
+        if (silent >= maxSilentPackets) return { type: 'more' }
         this.#rekeyWhenDue()
         const payload = this.#inbound.next()
         if (payload === undefined) return undefined
+        if (this.phase.role === 'server' && this.phase.layer !== 'connection') this.#countPreAuth()
         const found = this.#receive(payload)
         if (found !== undefined) return found
       } catch (error) {
         this.fail(this.#typed(error))
       }
+    }
+  }
+
+  /** Whatever its packets are, also those that the gate lets pass without a word, a stranger gets only so many. */
+  #countPreAuth(): void {
+    if (++this.#preAuthPackets > limits.preAuthPackets || this.buffer.totalBytes > limits.preAuthBytes) {
+      throw new SshError('ERR_SSH_PRE_AUTH_LIMIT', 'the client sent too much before authentication')
     }
   }
 
@@ -506,6 +519,8 @@ export class TransportCore implements PacketSink {
     exchange.inboundOpener = inward.suite.opener(inward.keys)
     this.#send(newKeys.bytes({}))
     this.#outbound.activate(outward.suite.sealer(outward.keys), this.phase.strict)
+    // Suites keep copies of their own, which destroy() wipes.
+    for (const keys of [inward.keys, outward.keys]) for (const part of [keys.iv, keys.key, keys.macKey]) part.fill(0)
     this.phase.exchange = 'newkeys'
     this.#algorithms = {
       kex: negotiated.kex,
@@ -711,6 +726,8 @@ export class TransportCore implements PacketSink {
 
 /** A peer that starts exchange after exchange with nothing between them only burns our time. */
 const maxEmptyExchanges = 32
+/** Packets handled in one call of `next` without an event. */
+const maxSilentPackets = 64
 
 /** What was negotiated is open to prefix truncation (CVE-2023-48795) because the peer lacks strict key exchange. */
 export class TerrapinError extends NegotiationError {

@@ -10,7 +10,8 @@ export function toBigInt(magnitude: Uint8Array): bigint {
 
 /** Big-endian bytes of a non-negative number, left-padded with zeros to `length`. The caller knows that it fits. */
 export function fromBigInt(value: bigint, length: number): Uint8Array {
-  const bytes = length === 0 && value === 0n ? new Uint8Array(0) : fromHex(value.toString(16).padStart(2 * length, '0'))
+  const bytes =
+    length === 0 && value === 0n ? new Uint8Array(0) : fromHex(value.toString(16).padStart(2 * length, '0'))
   if (bytes === undefined || bytes.length !== length)
     throw new RangeError(`the number does not fit in ${length} bytes`)
   return bytes

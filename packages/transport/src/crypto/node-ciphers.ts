@@ -10,9 +10,11 @@ import {
   createHash,
   createHmac,
   timingSafeEqual as equalInConstantTime,
+  getCipherInfo,
 } from 'node:crypto'
 import { UsageError } from '../errors.ts'
-import type { AesGcm, HashName, Mac, StreamCipher } from './provider.ts'
+import { chacha20InPlace as nobleChacha20 } from './noble-ciphers.ts'
+import type { AesGcm, CryptoProvider, HashName, Mac, StreamCipher } from './provider.ts'
 
 export { poly1305 } from './noble-ciphers.ts'
 
@@ -96,18 +98,17 @@ export function aesCbcDecrypt(key: Uint8Array, iv: Uint8Array, bytes: Uint8Array
   return plaintext
 }
 
-/** ChaCha20 as Bernstein defined it. OpenSSL's iv is words 12 to 15 of the state: little-endian 64-bit counter || nonce. */
-export function chacha20InPlace(
-  key: Uint8Array,
-  nonce: Uint8Array,
-  counter: number,
-  bytes: Uint8Array,
-): void {
+/** OpenSSL's iv is words 12 to 15 of ChaCha20's state: little-endian 64-bit counter || nonce. */
+function openSslChacha20(key: Uint8Array, nonce: Uint8Array, counter: number, bytes: Uint8Array): void {
   const iv = new Uint8Array(16)
   new DataView(iv.buffer).setUint32(0, counter, true)
   iv.set(nonce, 8)
   bytes.set(createCipheriv('chacha20', key, iv).update(bytes))
 }
+
+/** ChaCha20 as Bernstein defined it; noble's where this runtime's node:crypto is not on OpenSSL and has no bare ChaCha20. */
+export const chacha20InPlace: CryptoProvider['chacha20InPlace'] =
+  getCipherInfo('chacha20') === undefined ? nobleChacha20 : openSslChacha20
 
 export function timingSafeEqual(a: Uint8Array, b: Uint8Array): boolean {
   return a.length === b.length && equalInConstantTime(a, b)

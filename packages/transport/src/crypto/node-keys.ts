@@ -76,13 +76,12 @@ export function ecdh(curve: CurveName, secret: Uint8Array, point: Uint8Array): U
  * modulus - 1. It is constant time in the exponent and 8 times faster than BigInt; the rest goes to noble.
  */
 export function modPow(base: Uint8Array, exponent: Uint8Array, modulus: Uint8Array): Uint8Array {
-  const size = stripLeadingZeros(modulus).length
-  if (size > 64 && size <= 1250 && (modulus[modulus.length - 1]! & 1) === 1) {
+  if ((modulus[modulus.length - 1]! & 1) === 1) {
     try {
       const group = createDiffieHellman(modulus, 2)
       group.setPrivateKey(exponent)
       const power = padMagnitude(plain(group.computeSecret(base)), modulus.length)
-      // OpenSSL says zeros, not an error, for moduli it dislikes; no power of a unit is zero.
+      // For a modulus of a size that it does not take, OpenSSL says zeros and no error.
       if (power?.some((byte) => byte !== 0)) return power
     } catch {
       // base is 0, 1 or beyond modulus - 2

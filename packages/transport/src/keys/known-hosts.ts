@@ -238,10 +238,14 @@ export function knownKeyTypes(
   files: readonly KnownHosts[],
   target: HostTarget,
 ): KnownKeyTypes {
-  const withPort = entriesIn(crypto, files, knownHostsName(target))
+  const known = keyTypesUnder(crypto, files, knownHostsName(target))
   const bare = bareTarget(target)
-  const entries =
-    withPort.length > 0 || bare === undefined ? withPort : entriesIn(crypto, files, knownHostsName(bare))
+  const nothing = known.plain.length === 0 && !known.authority
+  return nothing && bare !== undefined ? keyTypesUnder(crypto, files, knownHostsName(bare)) : known
+}
+
+function keyTypesUnder(crypto: CryptoProvider, files: readonly KnownHosts[], name: string): KnownKeyTypes {
+  const entries = entriesIn(crypto, files, name)
   const plain = new Set(entries.filter((entry) => entry.marker === undefined).map((entry) => entry.keyType))
   return { plain: [...plain], authority: entries.some((entry) => entry.marker === 'cert-authority') }
 }

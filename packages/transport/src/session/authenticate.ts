@@ -81,7 +81,7 @@ class Authentication {
   #allowed: readonly string[] | undefined
   #refused = 0
   readonly #maxRefused: number
-  /** Set by partial success: methods that were skipped may be wanted now. */
+  /** Set by partial success: methods that were skipped or refused may be wanted now. */
   #startOver = false
 
   constructor(context: AuthContext) {
@@ -91,6 +91,7 @@ class Authentication {
 
   async run(): Promise<AuthOutcome> {
     let waiting = [...this.#context.methods]
+    const accepted = new Set<AuthMethod>()
     for (;;) {
       this.#startOver = false
       const skipped: AuthMethod[] = []
@@ -102,11 +103,15 @@ class Authentication {
         }
         const outcome = await this.#try(method, waiting.length)
         if (outcome !== undefined) return outcome
-        if (this.#startOver) break
+        if (this.#startOver) {
+          accepted.add(method)
+          break
+        }
         if (this.#refused >= this.#maxRefused && waiting.length > 0) throw this.#error(`stopped after ${this.#refused} refused attempts, before the server's limit`)
       }
       if (this.#startOver) {
-        waiting = [...skipped, ...waiting]
+        // What was refused before may be welcome now: servers can demand an order.
+        waiting = this.#context.methods.filter((method) => !accepted.has(method))
         continue
       }
       // Nothing has told us yet what the server wants: ask, for the error or for what was skipped (RFC 4252 s5.2).

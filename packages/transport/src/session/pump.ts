@@ -43,6 +43,8 @@ export class Pump {
   #done = false
   /** Events wait: whoever is to take them is not there yet. */
   held = false
+  /** Bytes handed to the duplex since the start. */
+  bytesSent = 0
 
   constructor(options: PumpOptions) {
     this.#options = options
@@ -91,7 +93,8 @@ export class Pump {
         const event = core.next()
         if (event === undefined) break
         this.#options.onEvent(event)
-        if (++count % eventsPerClockLook === 0 && this.#options.now() > until) {
+        // 'more' stands for many packets that made no event.
+        if ((++count % eventsPerClockLook === 0 || event.type === 'more') && this.#options.now() > until) {
           this.#continueLater()
           return
         }
@@ -138,6 +141,7 @@ export class Pump {
       const slab = core.take()
       if (slab !== undefined) {
         this.#writing = true
+        this.bytesSent += slab.length
         this.#duplex.write(slab, () => {
           this.#writing = false
           core.release(slab)
@@ -152,7 +156,9 @@ export class Pump {
 
   #throttle(): void {
     const transport = this.#core.transport
-    const full = transport.buffer.length > Math.max(maxParkedBytes, 2 * transport.missing) && (transport.busy || this.#continueScheduled)
+    // An authentication question may be open for seconds: what comes meanwhile is not to pile up.
+    const parked = transport.busy || this.#core.serverAuth?.parked === true || this.#continueScheduled
+    const full = transport.buffer.length > Math.max(maxParkedBytes, 2 * transport.missing) && parked
     const pause = full || this.#repliesPileUp()
     if (pause === this.#paused || this.#ended !== undefined) return
     this.#paused = pause
@@ -201,8 +207,8 @@ export class Pump {
     clearTimeout(this.#giveUp)
     clearTimeout(this.#timer)
     this.#duplex.close(abort)
-    // A peer that does not take our last bytes does not keep the socket.
-    if (!abort && this.#ended === undefined) unref(setTimeout(() => this.#duplex.close(true), lingerMs))
+    // A peer that does not take our last bytes does not keep the socket, also where it ended its own half.
+    if (!abort) unref(setTimeout(() => this.#duplex.close(true), lingerMs))
     this.#core.transport.destroy()
     this.#options.onDone()
   }

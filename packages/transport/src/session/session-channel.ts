@@ -7,6 +7,7 @@ import { AbortedError, ChannelClosedError, UsageError, quote } from '../errors.t
 import { exitSignalFields, exitStatusFields } from '../messages/connection.ts'
 import { utf8Text } from '../wire/bytes.ts'
 import { decodeFields } from '../wire/codec.ts'
+import { Backlog } from './backlog.ts'
 
 /** How a remote command or subsystem ended (RFC 4254 s6.10). */
 export type ExitStatus =
@@ -32,7 +33,7 @@ export class SessionChannel implements ByteChannel {
   #receiver: ByteReceiver | undefined
   #stderrReceiver: ((view: Uint8Array) => void) | undefined
   /** Data that came before `start`. */
-  #early: Uint8Array[] = []
+  readonly #early = new Backlog()
   #earlyEof = false
   #paused = false
   /** Bytes delivered while paused, whose credit is withheld. */
@@ -70,9 +71,7 @@ export class SessionChannel implements ByteChannel {
   start(receiver: ByteReceiver): void {
     if (this.#receiver !== undefined) throw new UsageError(`${this.description} is being read already`)
     this.#receiver = receiver
-    const early = this.#early
-    this.#early = []
-    for (const view of early) this.#deliver(receiver, view)
+    this.#early.drain((view) => this.#deliver(receiver, view))
     if (this.#earlyEof) receiver.end()
     if (this.#isClosed) receiver.closed(this.#closedCause)
     this.#owner.schedule()
@@ -92,11 +91,10 @@ export class SessionChannel implements ByteChannel {
     return this.#channel.queuedBytes
   }
 
-  /** Server role: writes to the peer's stderr; returns how many bytes did not fit its window. */
-  writeStderr(bytes: Uint8Array): number {
-    const left = this.#channel.writeExtended(stderrType, bytes)
+  /** Server role: as `write`, to the client's stderr (RFC 4254 s5.2). Shares window and queue with `write`. */
+  writeStderr(bytes: Uint8Array): void {
+    this.#channel.writeExtended(stderrType, bytes)
     this.#owner.schedule()
-    return left
   }
 
   pause(): void {
@@ -163,36 +161,46 @@ export class SessionChannel implements ByteChannel {
   readable(): ReadableStream<Uint8Array> {
     let controller!: ReadableStreamDefaultController<Uint8Array>
     let isOver = false
+    const backlog = new Backlog()
+    const release = (): void => backlog.drain((bytes) => controller.enqueue(bytes))
     const stream = new ReadableStream<Uint8Array>(
       {
         start: (given) => {
           controller = given
         },
-        pull: () => this.resume(),
+        pull: () => {
+          release()
+          this.resume()
+        },
         cancel: () => {
           isOver = true
           this.close()
         },
       },
-      { highWaterMark: 256 * 1024, size: (chunk) => chunk?.length ?? 0 },
+      // A chunk has a price of its own, so that a stream of one-byte packets does not fill the queue with them.
+      { highWaterMark: 256 * 1024, size: (chunk) => Math.max(chunk?.length ?? 0, 1024) },
     )
     this.start({
       data: (view) => {
         if (isOver) return
-        controller.enqueue(view.slice())
+        if (backlog.length > 0 || (controller.desiredSize ?? 0) <= 0) backlog.append(view)
+        else controller.enqueue(view.slice())
         if ((controller.desiredSize ?? 0) <= 0) this.pause()
       },
       writable: () => this.#wakeWriter(),
       end: () => {
-        if (!isOver) controller.close()
+        if (isOver) return
         isOver = true
+        release()
+        controller.close()
       },
       closed: (cause) => {
         this.#wakeWriter()
         if (isOver) return
         isOver = true
-        if (cause === undefined) controller.close()
-        else controller.error(cause)
+        if (cause !== undefined) return controller.error(cause)
+        release()
+        controller.close()
       },
     })
     return stream
@@ -271,7 +279,7 @@ export class SessionChannel implements ByteChannel {
 
   deliverData(view: Uint8Array): void {
     const receiver = this.#receiver
-    if (receiver === undefined) this.#early.push(view.slice())
+    if (receiver === undefined) this.#early.append(view)
     else this.#deliver(receiver, view)
   }
 

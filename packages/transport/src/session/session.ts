@@ -168,7 +168,11 @@ export class Session {
 
   /** Wraps a channel of the core, so that its events are delivered. */
   adopt(channel: Channel, description: string): SessionChannel {
-    const wrapped = new SessionChannel(channel, this.#pump, description)
+    return this.attach(channel, new SessionChannel(channel, this.#pump, description))
+  }
+
+  /** Delivers the events of a channel of the core to `wrapped`. */
+  attach<T extends SessionChannel>(channel: Channel, wrapped: T): T {
     this.#channels.set(channel, wrapped)
     return wrapped
   }

@@ -1,0 +1,131 @@
+// Sealed packets made with asyncssh 2.10.1: an independent implementation of every cipher suite.
+// Key bytes count up from 1, IV bytes from 101 (or are given), MAC key bytes from 151, padding bytes from 200; the payload is
+// CHANNEL_DATA for channel 7 with "hello world"; three packets, with sequence numbers 2^32 - 2, 2^32 - 1 and 0.
+
+export interface KnownPackets {
+  cipher: string
+  mac?: string
+  /** Hex, where it does not count up from 101. */
+  iv?: string
+  packets: string[]
+}
+
+export const knownPayload = '5e000000070000000b68656c6c6f20776f726c64'
+
+export const knownPackets: KnownPackets[] = [
+  {
+    cipher: 'aes128-gcm@openssh.com',
+    packets: [
+      '00000020f80a75371697828af6327d7f439c6a28ce325fed6d92adfb5b542ea6ddf0f51551a48d3eee8cf07a5c1b3e3679eba56b',
+      '000000204844eb01f08171b6074bb51d06be73bd0fa6a5af4d7c003d35e51d5ecf003f7b52c6b6a657122cfb58d3c6a3c5f3a744',
+      '0000002035fa0837388a616818e46e5939a2931fc3cf6815f7103066159fe27df1c56ded6c6514c32ee12399ad74f4ccfe72773a',
+    ],
+  },
+  {
+    cipher: 'aes256-gcm@openssh.com',
+    packets: [
+      '000000204d3b5cff1c80edab5a7a7bd3914e21d43e54b13e4022cdb642124333ec370688e5ac4b86037c9016975fdd8453d55be4',
+      '000000208a00f101394f9ba2453fa78c7d46caa8e3de57e9bec3fc7c20c11e33e473c9eaefe05130d69143bccd0e07a3fdb115ae',
+      '0000002057e4500aa15bfd7166dff06c0d114674a8fede05ba566056b1fa9eb9a3ec2263171f0dd514386b5baa8112b61529e82e',
+    ],
+  },
+  {
+    cipher: 'chacha20-poly1305@openssh.com',
+    packets: [
+      '5a2d4401313cd3ea3ee7ffcea3d85bc9e770e00026900de6f048145a2c4417df569b95e114218f7c6e5a774fd611a07a7cf1d92f',
+      'fcad3dabd212ab90c5a661ef0812beb0679b7c58b66245f004990d5811f84c33e26ffda7076c37570786973ae422c7066e19a476',
+      'a659641a68d4d71667c5a9399b405e35fbb2c2188cb3fd953d0ca5c6e26e4bc20f6862038eca48225742a27617b725837285bd61',
+    ],
+  },
+  {
+    cipher: 'aes256-gcm@openssh.com',
+    iv: '01020304fffffffffffffffe',
+    packets: [
+      '00000020428e18c99e05c02b6de9f7cb73a8c34d37a0c874f6923e28c25d577b61dacb6b2705bd30ba89b236001d7e867217e5bc',
+      '00000020256622f4dcaab21e1a9a62ab84f2560f1f3dd77cf6db4dc8721d87b8e66863d4f863673e827aec3e7af029c2b0ebb93a',
+      '0000002050df7b689373a10ae30d825873ba21bb605412d23aab2ca02a87e21a389ad43565f5d2586134a63c124c6141be1a3daa',
+    ],
+  },
+  {
+    cipher: 'aes128-ctr',
+    mac: 'hmac-sha2-256',
+    packets: [
+      'a65f44f027514a01f4a2d2a7c3447440d1c966320ea230970d179110330de569eba6ce2f1c65815439ee3460556bc2c6f030caf16579be2e2d87c27daf259c07',
+      '54bc20a79fbd24daefc20d0e435ac5346b2f8f7c5d492b76ed4994793b6af9fa385e82ff8aa270356887982f69b0a30b3dfeff631f8a6c0a07e8414ebc08c6aa',
+      'a39f9c41b13c32cd1723c3cae05b8dbd4c0314f167286a06469f3dc10bb738e5ce546025770541e589b901c7221fe53bcc809cd387cb3d03d04afd9ed26787a7',
+    ],
+  },
+  {
+    cipher: 'aes192-ctr',
+    mac: 'hmac-sha2-256',
+    packets: [
+      '1bb5a0ad7822ab30ba5b64dbb17500ab9c218bf32204328319df3053e2475b36eba6ce2f1c65815439ee3460556bc2c6f030caf16579be2e2d87c27daf259c07',
+      '9da8e24e7bb6cd0864fdca4037d5538a74b9f2f0ef9832a1e05ffd21de132167385e82ff8aa270356887982f69b0a30b3dfeff631f8a6c0a07e8414ebc08c6aa',
+      'bd557c35d67bd968c6ad11b0d103a9f6182c4288dcc6b6c1a618bd7b1bf1d93bce546025770541e589b901c7221fe53bcc809cd387cb3d03d04afd9ed26787a7',
+    ],
+  },
+  {
+    cipher: 'aes256-ctr',
+    mac: 'hmac-sha2-256',
+    packets: [
+      '57dce9cf373bf179e0c5ef0d525d4cb8acbe212d0ba06e13c0ee26ccb1f9c76eeba6ce2f1c65815439ee3460556bc2c6f030caf16579be2e2d87c27daf259c07',
+      '22c4f11fdf0b0e645d84c22bbd00d34b53dabad8ad4cf93a44d203d1582741f2385e82ff8aa270356887982f69b0a30b3dfeff631f8a6c0a07e8414ebc08c6aa',
+      'fc50485fedc46aeeb6fa408eeabed639e45235837a1dc0de8795ace5b33514ecce546025770541e589b901c7221fe53bcc809cd387cb3d03d04afd9ed26787a7',
+    ],
+  },
+  {
+    cipher: 'aes256-ctr',
+    mac: 'hmac-sha2-256',
+    iv: 'fffffffffffffffffffffffffffffffe',
+    packets: [
+      '5e71dcffda6b74cdf7a9b62bda9b9e48fe2dfcc13e17e8a7399f60aa6022686deba6ce2f1c65815439ee3460556bc2c6f030caf16579be2e2d87c27daf259c07',
+      'a73c556a61257b43a23d9fd930be2e38730478b2d0ab7557fe293e690dbbf44d385e82ff8aa270356887982f69b0a30b3dfeff631f8a6c0a07e8414ebc08c6aa',
+      'c679db05ba0b15e51f2de40c773bc29fa71be62648dbfe4f09a28f7f4c0b3a99ce546025770541e589b901c7221fe53bcc809cd387cb3d03d04afd9ed26787a7',
+    ],
+  },
+  {
+    cipher: 'aes256-ctr',
+    mac: 'hmac-sha2-512',
+    packets: [
+      '57dce9cf373bf179e0c5ef0d525d4cb8acbe212d0ba06e13c0ee26ccb1f9c76e724576b481e7f9e1ce6a36b641d90c3def1fa695befc62987654397090903f09709faf733711c1f08cb9bf3d6facec7e2bd285b0eb8b8323c51592897f9b48be',
+      '22c4f11fdf0b0e645d84c22bbd00d34b53dabad8ad4cf93a44d203d1582741f21be073d0d1aed2f39dba5fe0ecef9640d0b06efa4c599a638b1f0ba61c05880442449cd40acf849b7940577916aa5e7bc915905fe435cab430ffbccf933c4c9f',
+      'fc50485fedc46aeeb6fa408eeabed639e45235837a1dc0de8795ace5b33514ec53376bb1d4603aaabe0defe9e459e49d5cd6187be5f8aacf23bbd4ec474b101c7b89c5ded719050ca73b73f0f48a4618511e96920903a124d2cfa390f8532980',
+    ],
+  },
+  {
+    cipher: 'aes256-ctr',
+    mac: 'hmac-sha1',
+    packets: [
+      '57dce9cf373bf179e0c5ef0d525d4cb8acbe212d0ba06e13c0ee26ccb1f9c76ef6e4dcc0099092135708b9a6ae7322413c6cec44',
+      '22c4f11fdf0b0e645d84c22bbd00d34b53dabad8ad4cf93a44d203d1582741f2f1b577e60283df6aa6914c4d25e08fbc62568ed1',
+      'fc50485fedc46aeeb6fa408eeabed639e45235837a1dc0de8795ace5b33514ec6b3af511083f430a878794b639a628150c53dcc3',
+    ],
+  },
+  {
+    cipher: 'aes256-ctr',
+    mac: 'hmac-sha2-256-etm@openssh.com',
+    packets: [
+      '000000205c82e9d33062f179e0c987683e3a4bfdb7bd3c611807d5b56fea22c8b5e5db72628f50ef7a627430a20f2598a0b58210a3b9d752ae5bec4e93fea08e553f447d',
+      '00000020299af103d8520e645d88aa4ed167d40e48d9a794beeb429cebd607d55c3b5deeabaa707c4d2e6e2f942fa5702b9684299178291f7ff3979c439788b99a4ac5aa',
+      '00000020f70e4843ea9d6aeeb6f628eb86d9d17cff5128cf69ba7b782891a8e1b72908f03d19ce8ad8ab4a4f00097c2d14b0cb896cefd69fc8cfd4ee2f89e95ef220eb8b',
+    ],
+  },
+  {
+    cipher: 'aes256-ctr',
+    mac: 'hmac-sha2-512-etm@openssh.com',
+    packets: [
+      '000000205c82e9d33062f179e0c987683e3a4bfdb7bd3c611807d5b56fea22c8b5e5db724593cb54566d4c90a689655f8cee92fad174774475fba629627c40c846a46c136956918ab6dd9f969812f3c8ed45d8a3d30a3045d9a29eb0648a0241cd9f93c9',
+      '00000020299af103d8520e645d88aa4ed167d40e48d9a794beeb429cebd607d55c3b5deecf6a21edbd672a3b24498940234b1833a1abe0782b3b75db9a0a3570046c00605e1af8dc961374832792ff40ad3e35d3675f02db630a4845f9c5ab59af897856',
+      '00000020f70e4843ea9d6aeeb6f628eb86d9d17cff5128cf69ba7b782891a8e1b72908f072f600fba0aeba8630054a5528e95d54a2c7ac1014dd12d26de1b8a004109bf7713ca1f6ea6c82fe4a820ba837155aded15eb13b44cdf991977d43ceb8689292',
+    ],
+  },
+  {
+    cipher: 'aes256-ctr',
+    mac: 'hmac-sha1-etm@openssh.com',
+    packets: [
+      '000000205c82e9d33062f179e0c987683e3a4bfdb7bd3c611807d5b56fea22c8b5e5db7286cbcc17b7a401fda22f16d31b1b445fc67c2866',
+      '00000020299af103d8520e645d88aa4ed167d40e48d9a794beeb429cebd607d55c3b5deee866ebf4e622f870fbd8a9e32099d9740e3588ae',
+      '00000020f70e4843ea9d6aeeb6f628eb86d9d17cff5128cf69ba7b782891a8e1b72908f056cc172ae8b058c6601038ea5b98a9831706c415',
+    ],
+  },
+]
