@@ -1,27 +1,32 @@
-import { expect, it } from 'vitest'
-import { connect, keyFileAuth } from '@sshblock/transport/node'
-import type { NodeClientOptions, Session } from '@sshblock/transport/node'
 import { SftpClient } from '@sshblock/sftp'
-import { describeWith } from '../support/requirements.ts'
-import type { Peer } from '../support/peer.ts'
-import { needsDropbear, startDropbear } from '../support/dropbear-server.ts'
+import type { NodeClientOptions, Session } from '@sshblock/transport/node'
+import { connect, keyFileAuth } from '@sshblock/transport/node'
+import { expect, it } from 'vitest'
 import { needsAsyncssh, startAsyncssh } from '../support/asyncssh-server.ts'
-import { needsParamiko, startParamiko } from '../support/paramiko-server.ts'
+import { needsDropbear, startDropbear } from '../support/dropbear-server.ts'
 import { needsGesftp, startGesftpServer } from '../support/gesftp-server.ts'
+import { clientKey, type KeyType } from '../support/keys.ts'
+import { needsParamiko, startParamiko } from '../support/paramiko-server.ts'
+import type { Peer } from '../support/peer.ts'
+import { describeWith } from '../support/requirements.ts'
 import { needsTinyssh, startTinyssh } from '../support/tinyssh-server.ts'
 import { needsTrixie } from '../support/trixie.ts'
-import { clientKey, type KeyType } from '../support/keys.ts'
 import { seededRandom } from '../transport/core/pair.ts'
 
 type AnyPeer = Pick<Peer, 'host' | 'port' | 'user' | 'hostKeys' | 'paths'>
 
-async function login(peer: AnyPeer, options: Partial<NodeClientOptions> = {}, key: KeyType = 'ed25519'): Promise<Session> {
+async function login(
+  peer: AnyPeer,
+  options: Partial<NodeClientOptions> = {},
+  key: KeyType = 'ed25519',
+): Promise<Session> {
   const fingerprints = new Set(peer.hostKeys.map(({ fingerprint }) => fingerprint))
   return connect({
     host: peer.host,
     port: peer.port,
     username: peer.user,
-    hostKeyPolicy: (shown) => (fingerprints.has(shown.fingerprint) ? 'trusted' : { problem: 'mismatch', message: shown.fingerprint }),
+    hostKeyPolicy: (shown) =>
+      fingerprints.has(shown.fingerprint) ? 'trusted' : { problem: 'mismatch', message: shown.fingerprint },
     auth: [keyFileAuth((await clientKey(key)).privateFile)],
     ...options,
   })
@@ -29,7 +34,9 @@ async function login(peer: AnyPeer, options: Partial<NodeClientOptions> = {}, ke
 
 /** What every server can do: files up and down by hash, listing, renaming, errors with a name. */
 async function exerciseSftp(session: Session, dir: string): Promise<void> {
-  const sftp = await SftpClient.open(await session.openSubsystem('sftp'), { serverIdentification: session.info.peerIdentification })
+  const sftp = await SftpClient.open(await session.openSubsystem('sftp'), {
+    serverIdentification: session.info.peerIdentification,
+  })
   const bytes = new Uint8Array(1_500_003)
   seededRandom(7)(bytes)
   await sftp.mkdir(`${dir}/sub`)
@@ -57,17 +64,20 @@ async function exerciseSftp(session: Session, dir: string): Promise<void> {
 const trixie = await needsTrixie()
 
 describeWith([needsDropbear()], 'our client with dropbear', () => {
-  it.each(['ed25519', 'ecdsa-256', 'rsa-2048'] as const)('logs in with %s, runs a command, moves files', async (key) => {
-    const peer = await startDropbear()
-    const session = await login(peer, {}, key)
-    const { stdout, exit } = await (await session.exec('printf hi; exit 5')).collect()
-    expect([...stdout]).toEqual([104, 105])
-    expect(exit).toEqual({ type: 'status', status: 5 })
-    await exerciseSftp(session, peer.paths.data)
-    session.rekey()
-    await exerciseSftp(session, peer.paths.data)
-    await session.close()
-  })
+  it.each(['ed25519', 'ecdsa-256', 'rsa-2048'] as const)(
+    'logs in with %s, runs a command, moves files',
+    async (key) => {
+      const peer = await startDropbear()
+      const session = await login(peer, {}, key)
+      const { stdout, exit } = await (await session.exec('printf hi; exit 5')).collect()
+      expect([...stdout]).toEqual([104, 105])
+      expect(exit).toEqual({ type: 'status', status: 5 })
+      await exerciseSftp(session, peer.paths.data)
+      session.rekey()
+      await exerciseSftp(session, peer.paths.data)
+      await session.close()
+    },
+  )
 })
 
 describeWith([needsDropbear(), trixie], 'our client with dropbear 2025', () => {
@@ -92,7 +102,11 @@ describeWith([needsAsyncssh()], 'our client with asyncssh', () => {
     const peer = await startAsyncssh({ options: { rekey_bytes: 65_536 } })
     const session = await login(peer)
     await expect(exerciseSftp(session, peer.paths.data)).rejects.toThrow()
-    expect(session.failure).toMatchObject({ code: 'ERR_SSH_PROTOCOL', phase: 'rekeying', message: expect.stringMatching(/CHANNEL_\w+ \(\d+\) is not allowed/) })
+    expect(session.failure).toMatchObject({
+      code: 'ERR_SSH_PROTOCOL',
+      phase: 'rekeying',
+      message: expect.stringMatching(/CHANNEL_\w+ \(\d+\) is not allowed/),
+    })
   })
 })
 
@@ -142,7 +156,11 @@ describeWith([needsTinyssh()], 'our client with tinyssh', () => {
       },
       (error: Error & { code: string }) => error,
     )
-    if (refused !== undefined) expect(refused).toMatchObject({ code: expect.stringMatching(/TERRAPIN|NEGOTIATION/), message: expect.stringMatching(/allowTerrapin|no common/) })
+    if (refused !== undefined)
+      expect(refused).toMatchObject({
+        code: expect.stringMatching(/TERRAPIN|NEGOTIATION/),
+        message: expect.stringMatching(/allowTerrapin|no common/),
+      })
     const session = await login(peer, { allowTerrapin: true })
     expect(session.info.algorithms.cipherClientToServer).toBe('chacha20-poly1305@openssh.com')
     const { stdout } = await (await session.exec('printf hi')).collect()

@@ -1,21 +1,33 @@
-import { expect, it } from 'vitest'
-import { connect, keyFileAuth, pinnedFingerprint, nodeCrypto, webCrypto } from '@sshblock/transport/node'
-import type { NodeClientOptions, Session } from '@sshblock/transport/node'
 import { SftpClient } from '@sshblock/sftp'
-import { describeWith } from '../support/requirements.ts'
-import { type OpensshOptions, type OpensshPeer, needsOpenssh, startOpensshServer } from '../support/openssh-server.ts'
+import type { NodeClientOptions, Session } from '@sshblock/transport/node'
+import { connect, keyFileAuth, nodeCrypto, pinnedFingerprint, webCrypto } from '@sshblock/transport/node'
+import { expect, it } from 'vitest'
+import { ALL_KEY_TYPES, clientKey, type KeyType } from '../support/keys.ts'
+import {
+  needsOpenssh,
+  type OpensshOptions,
+  type OpensshPeer,
+  startOpensshServer,
+} from '../support/openssh-server.ts'
 import { needsOpenssh10, startOpenssh10 } from '../support/openssh10.ts'
-import { ALL_KEY_TYPES, type KeyType, clientKey } from '../support/keys.ts'
+import { describeWith } from '../support/requirements.ts'
 import { seededRandom } from '../transport/core/pair.ts'
 
 /** Connects by an ed25519 key file with the host key pinned. */
-async function login(peer: OpensshPeer, options: Partial<NodeClientOptions> = {}, key: KeyType = 'ed25519'): Promise<Session> {
+async function login(
+  peer: OpensshPeer,
+  options: Partial<NodeClientOptions> = {},
+  key: KeyType = 'ed25519',
+): Promise<Session> {
   const fingerprints = new Set(peer.hostKeys.map(({ fingerprint }) => fingerprint))
   return connect({
     host: peer.host,
     port: peer.port,
     username: peer.user,
-    hostKeyPolicy: (shown) => (fingerprints.has(shown.fingerprint) ? 'trusted' : { problem: 'mismatch', message: `unexpected key ${shown.fingerprint}` }),
+    hostKeyPolicy: (shown) =>
+      fingerprints.has(shown.fingerprint)
+        ? 'trusted'
+        : { problem: 'mismatch', message: `unexpected key ${shown.fingerprint}` },
     auth: [keyFileAuth((await clientKey(key)).privateFile)],
     ...options,
   })
@@ -39,7 +51,11 @@ async function exercise(session: Session, peer: OpensshPeer): Promise<void> {
   await sftp.close()
 }
 
-async function withServer(start: (options: OpensshOptions) => Promise<OpensshPeer>, options: OpensshOptions, client: Partial<NodeClientOptions>): Promise<Session> {
+async function withServer(
+  start: (options: OpensshOptions) => Promise<OpensshPeer>,
+  options: OpensshOptions,
+  client: Partial<NodeClientOptions>,
+): Promise<Session> {
   const peer = await start(options)
   const session = await login(peer, client)
   await exercise(session, peer)
@@ -47,9 +63,32 @@ async function withServer(start: (options: OpensshOptions) => Promise<OpensshPee
   return session
 }
 
-const kexOld = ['curve25519-sha256', 'curve25519-sha256@libssh.org', 'ecdh-sha2-nistp256', 'ecdh-sha2-nistp384', 'ecdh-sha2-nistp521', 'diffie-hellman-group14-sha256', 'diffie-hellman-group16-sha512', 'diffie-hellman-group18-sha512']
-const ciphers = ['aes256-gcm@openssh.com', 'aes128-gcm@openssh.com', 'chacha20-poly1305@openssh.com', 'aes256-ctr', 'aes192-ctr', 'aes128-ctr']
-const macs = ['hmac-sha2-256-etm@openssh.com', 'hmac-sha2-512-etm@openssh.com', 'hmac-sha2-256', 'hmac-sha2-512', 'hmac-sha1-etm@openssh.com', 'hmac-sha1']
+const kexOld = [
+  'curve25519-sha256',
+  'curve25519-sha256@libssh.org',
+  'ecdh-sha2-nistp256',
+  'ecdh-sha2-nistp384',
+  'ecdh-sha2-nistp521',
+  'diffie-hellman-group14-sha256',
+  'diffie-hellman-group16-sha512',
+  'diffie-hellman-group18-sha512',
+]
+const ciphers = [
+  'aes256-gcm@openssh.com',
+  'aes128-gcm@openssh.com',
+  'chacha20-poly1305@openssh.com',
+  'aes256-ctr',
+  'aes192-ctr',
+  'aes128-ctr',
+]
+const macs = [
+  'hmac-sha2-256-etm@openssh.com',
+  'hmac-sha2-512-etm@openssh.com',
+  'hmac-sha2-256',
+  'hmac-sha2-512',
+  'hmac-sha1-etm@openssh.com',
+  'hmac-sha1',
+]
 
 describeWith([needsOpenssh()], 'our client with OpenSSH', () => {
   it.each(kexOld)('exchanges keys by %s when the server has nothing else', async (kex) => {
@@ -59,11 +98,18 @@ describeWith([needsOpenssh()], 'our client with OpenSSH', () => {
 
   it.each(ciphers)('speaks %s when the server has nothing else', async (cipher) => {
     const session = await withServer(startOpensshServer, { ciphers: cipher }, {})
-    expect(session.info.algorithms).toMatchObject({ cipherClientToServer: cipher, cipherServerToClient: cipher })
+    expect(session.info.algorithms).toMatchObject({
+      cipherClientToServer: cipher,
+      cipherServerToClient: cipher,
+    })
   })
 
   it.each(macs)('speaks aes256-ctr with %s', async (mac) => {
-    const session = await withServer(startOpensshServer, { ciphers: 'aes256-ctr', macs: mac }, { algorithms: { macs: [mac] } })
+    const session = await withServer(
+      startOpensshServer,
+      { ciphers: 'aes256-ctr', macs: mac },
+      { algorithms: { macs: [mac] } },
+    )
     expect(session.info.algorithms.macClientToServer).toBe(mac)
   })
 
@@ -75,7 +121,11 @@ describeWith([needsOpenssh()], 'our client with OpenSSH', () => {
     ['rsa-2048', 'rsa-sha2-512'],
     ['rsa-2048', 'rsa-sha2-256'],
   ] as const)('checks a host key of type %s by %s', async (type, algorithm) => {
-    const session = await withServer(startOpensshServer, { hostKeyTypes: [type], hostKeyAlgorithms: algorithm }, {})
+    const session = await withServer(
+      startOpensshServer,
+      { hostKeyTypes: [type], hostKeyAlgorithms: algorithm },
+      {},
+    )
     expect(session.info.algorithms.hostKey).toBe(algorithm)
   })
 
@@ -92,18 +142,21 @@ describeWith([needsOpenssh()], 'our client with OpenSSH', () => {
     expect(session.info.algorithms.cipherClientToServer).toBe(crypto.fastestCiphers[0])
   })
 
-  it.each(['aes256-gcm@openssh.com', 'chacha20-poly1305@openssh.com', 'aes128-ctr'])('goes on while the server rekeys every 64 KiB under %s', async (cipher) => {
-    const peer = await startOpensshServer({ rekeyLimit: '64K', ciphers: cipher })
-    let exchanges = 0
-    const session = await login(peer, {
-      trace: (event) => {
-        if (event.event === 'new keys') exchanges++
-      },
-    })
-    await exercise(session, peer)
-    await session.close()
-    expect(exchanges).toBeGreaterThan(20)
-  })
+  it.each(['aes256-gcm@openssh.com', 'chacha20-poly1305@openssh.com', 'aes128-ctr'])(
+    'goes on while the server rekeys every 64 KiB under %s',
+    async (cipher) => {
+      const peer = await startOpensshServer({ rekeyLimit: '64K', ciphers: cipher })
+      let exchanges = 0
+      const session = await login(peer, {
+        trace: (event) => {
+          if (event.event === 'new keys') exchanges++
+        },
+      })
+      await exercise(session, peer)
+      await session.close()
+      expect(exchanges).toBeGreaterThan(20)
+    },
+  )
 
   it('goes on while we rekey every 64 KiB', async () => {
     const peer = await startOpensshServer()
@@ -129,15 +182,18 @@ describeWith([needsOpenssh()], 'our client with OpenSSH', () => {
 
 const openssh10 = await needsOpenssh10()
 describeWith([openssh10], 'our client with OpenSSH 10', () => {
-  it.each(['mlkem768x25519-sha256', 'curve25519-sha256'])('exchanges keys by %s, a hundred times', async (kex) => {
-    const peer = await startOpenssh10({ kexAlgorithms: kex, config: ['MaxStartups 200'] })
-    for (let i = 0; i < (kex.startsWith('mlkem') ? 100 : 3); i++) {
-      const session = await login(peer)
-      expect(session.info.algorithms.kex).toBe(kex)
-      if (i === 0) await exercise(session, peer)
-      await session.close()
-    }
-  })
+  it.each(['mlkem768x25519-sha256', 'curve25519-sha256'])(
+    'exchanges keys by %s, a hundred times',
+    async (kex) => {
+      const peer = await startOpenssh10({ kexAlgorithms: kex, config: ['MaxStartups 200'] })
+      for (let i = 0; i < (kex.startsWith('mlkem') ? 100 : 3); i++) {
+        const session = await login(peer)
+        expect(session.info.algorithms.kex).toBe(kex)
+        if (i === 0) await exercise(session, peer)
+        await session.close()
+      }
+    },
+  )
 
   it('takes ML-KEM by default and answers its pings', async () => {
     const session = await withServer(startOpenssh10, {}, {})

@@ -1,8 +1,8 @@
 /** SSH2 for browsers and other runtimes without node: everything of the host-independent part, on noble and WebCrypto. */
 import type { CryptoProvider } from './crypto/provider.ts'
 import { webCrypto } from './crypto/web.ts'
-import { connectOver } from './session/client.ts'
 import type { ClientOptions } from './session/client.ts'
+import { connectOver } from './session/client.ts'
 import type { ByteDuplex } from './session/duplex.ts'
 import type { Session } from './session/session.ts'
 

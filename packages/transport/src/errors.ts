@@ -46,9 +46,19 @@ export class ProtocolError extends SshError {
 
   constructor(
     message: string,
-    details: ErrorDetails & { code?: string; phase?: string; messageName?: string; field?: string; offset?: number } = {},
+    details: ErrorDetails & {
+      code?: string
+      phase?: string
+      messageName?: string
+      field?: string
+      offset?: number
+    } = {},
   ) {
-    super(details.code ?? 'ERR_SSH_PROTOCOL', details.phase === undefined ? message : `${message} (during ${details.phase})`, details)
+    super(
+      details.code ?? 'ERR_SSH_PROTOCOL',
+      details.phase === undefined ? message : `${message} (during ${details.phase})`,
+      details,
+    )
     this.phase = details.phase
     this.messageName = details.messageName
     this.field = details.field
@@ -61,7 +71,10 @@ export class IntegrityError extends SshError {
   readonly sequence: number
 
   constructor(sequence: number) {
-    super('ERR_SSH_INTEGRITY', `packet ${sequence} failed its integrity check: it was altered on the way, or keys differ`)
+    super(
+      'ERR_SSH_INTEGRITY',
+      `packet ${sequence} failed its integrity check: it was altered on the way, or keys differ`,
+    )
     this.sequence = sequence
   }
 }
@@ -94,7 +107,14 @@ export class NegotiationError extends SshError {
   }
 }
 
-export type HostKeyProblem = 'unknown' | 'changed' | 'revoked' | 'mismatch' | 'certificate' | 'signature' | 'no-policy'
+export type HostKeyProblem =
+  | 'unknown'
+  | 'changed'
+  | 'revoked'
+  | 'mismatch'
+  | 'certificate'
+  | 'signature'
+  | 'no-policy'
 
 /** The host key is not trusted, or its signature is wrong; no authentication was attempted; DISCONNECT 9. */
 export class HostKeyError extends SshError {
@@ -135,7 +155,12 @@ export class AuthError extends SshError {
   /** Methods that the server says can continue. */
   readonly allowed: readonly string[]
 
-  constructor(message: string, attempts: readonly AuthAttempt[], allowed: readonly string[], details: ErrorDetails & { code?: string } = {}) {
+  constructor(
+    message: string,
+    attempts: readonly AuthAttempt[],
+    allowed: readonly string[],
+    details: ErrorDetails & { code?: string } = {},
+  ) {
     super(details.code ?? 'ERR_SSH_AUTH', message, details)
     this.attempts = attempts
     this.allowed = allowed
@@ -188,7 +213,10 @@ export class ChannelOpenError extends SshError {
   readonly reason: number
 
   constructor(channelType: string, reason: number, text: string) {
-    super('ERR_SSH_CHANNEL_OPEN', `the peer refused a ${quote(channelType)} channel: reason ${reason}, ${quote(text)}`)
+    super(
+      'ERR_SSH_CHANNEL_OPEN',
+      `the peer refused a ${quote(channelType)} channel: reason ${reason}, ${quote(text)}`,
+    )
     this.reason = reason
   }
 }

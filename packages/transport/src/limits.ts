@@ -35,6 +35,9 @@ export const maxChannelsClient = 256
 export const maxChannelsServer = 64
 export const maxSessionChannelsServer = 10
 export const maxWindowBytes = 2 ** 32 - 1
+/** Environment that a client may set on one channel: variables, and bytes of names and values together. */
+export const maxEnvironmentVariables = 128
+export const maxEnvironmentBytes = 65_536
 
 /** Before authentication, server role. */
 export const preAuthMs = 30_000

@@ -1,9 +1,9 @@
 import { beforeEach, describe, expect, it } from 'vitest'
 import type { Channel } from '../../../packages/transport/src/connection/channel.ts'
-import { ReceiveWindow, SendWindow } from '../../../packages/transport/src/connection/window.ts'
-import * as messages from '../../../packages/transport/src/messages/connection.ts'
-import { ChannelClosedError, ChannelOpenError } from '../../../packages/transport/src/errors.ts'
 import { Mux } from '../../../packages/transport/src/connection/mux.ts'
+import { ReceiveWindow, SendWindow } from '../../../packages/transport/src/connection/window.ts'
+import { ChannelClosedError, ChannelOpenError } from '../../../packages/transport/src/errors.ts'
+import * as messages from '../../../packages/transport/src/messages/connection.ts'
 import { Writer } from '../../../packages/transport/src/wire/writer.ts'
 import { Pair } from '../core/pair.ts'
 
@@ -54,20 +54,39 @@ describe('windows (RFC 4254 s5.2)', () => {
   })
 
   it('ends the connection for one byte more than was promised, and delivers all up to then', async () => {
-    const { pair, client, data } = await join({ client: { mux: { window: { initialBytes: 1000, maxBytes: 1000 } } } }, false)
-    inject(pair, 'server', messages.channelData.bytes({ recipientChannel: client.localId, data: new Uint8Array(1000) }))
+    const { pair, client, data } = await join(
+      { client: { mux: { window: { initialBytes: 1000, maxBytes: 1000 } } } },
+      false,
+    )
+    inject(
+      pair,
+      'server',
+      messages.channelData.bytes({ recipientChannel: client.localId, data: new Uint8Array(1000) }),
+    )
     expect(data.client).toBe(1000)
     expect(pair.failure('client')).toBeUndefined()
-    inject(pair, 'server', messages.channelData.bytes({ recipientChannel: client.localId, data: new Uint8Array(1) }))
+    inject(
+      pair,
+      'server',
+      messages.channelData.bytes({ recipientChannel: client.localId, data: new Uint8Array(1) }),
+    )
     expect(pair.failure('client')?.message).toMatch(/into a window of 0/)
     expect(data.client).toBe(1000)
   })
 
   it('ends the connection for a packet larger than was promised', async () => {
     const { pair, client } = await join({ client: { mux: { maxPacketBytes: 500 } } })
-    inject(pair, 'server', messages.channelData.bytes({ recipientChannel: client.localId, data: new Uint8Array(500) }))
+    inject(
+      pair,
+      'server',
+      messages.channelData.bytes({ recipientChannel: client.localId, data: new Uint8Array(500) }),
+    )
     expect(pair.failure('client')).toBeUndefined()
-    inject(pair, 'server', messages.channelData.bytes({ recipientChannel: client.localId, data: new Uint8Array(501) }))
+    inject(
+      pair,
+      'server',
+      messages.channelData.bytes({ recipientChannel: client.localId, data: new Uint8Array(501) }),
+    )
     expect(pair.failure('client')?.message).toMatch(/at most 500 were promised/)
   })
 
@@ -78,7 +97,9 @@ describe('windows (RFC 4254 s5.2)', () => {
     for (let i = 0; i < 20_000; i++) {
       transport.begin().raw(payload)
       transport.end()
-      if (i % 1000 === 0) for (let bytes = pair.take(pair.server); bytes !== undefined; bytes = pair.take(pair.server)) pair.feed(pair.client, bytes)
+      if (i % 1000 === 0)
+        for (let bytes = pair.take(pair.server); bytes !== undefined; bytes = pair.take(pair.server))
+          pair.feed(pair.client, bytes)
     }
     expect(pair.failure('client')).toBeUndefined()
   })
@@ -112,7 +133,10 @@ describe('windows (RFC 4254 s5.2)', () => {
   })
 
   it('holds what does not fit the window and sends it in order when the peer consumes', async () => {
-    const { pair, client, server } = await join({ server: { mux: { window: { initialBytes: 1000, maxBytes: 1000 } } } }, false)
+    const { pair, client, server } = await join(
+      { server: { mux: { window: { initialBytes: 1000, maxBytes: 1000 } } } },
+      false,
+    )
     const received: number[] = []
     pair.onEvent = (_, event) => {
       if (event.type === 'channel-data') {
@@ -144,7 +168,10 @@ describe('windows (RFC 4254 s5.2)', () => {
   })
 
   it('a channel whose reader stopped does not stop another', async () => {
-    const { pair, client, data } = await join({ server: { mux: { window: { initialBytes: 1000, maxBytes: 1000 } } } }, false)
+    const { pair, client, data } = await join(
+      { server: { mux: { window: { initialBytes: 1000, maxBytes: 1000 } } } },
+      false,
+    )
     let second: Channel | undefined
     pair.client.core.mux.open('session', new Uint8Array(0), (result) => {
       if (!(result instanceof Error)) second = result
@@ -185,14 +212,40 @@ describe('channel ids (RFC 4254 s5)', () => {
   const forChannel: [string, (id: number) => Uint8Array][] = [
     ['WINDOW_ADJUST', (id) => messages.channelWindowAdjust.bytes({ recipientChannel: id, bytes: 1 })],
     ['DATA', (id) => messages.channelData.bytes({ recipientChannel: id, data: Uint8Array.of(1) })],
-    ['EXTENDED_DATA', (id) => messages.channelExtendedData.bytes({ recipientChannel: id, dataType: 1, data: Uint8Array.of(1) })],
+    [
+      'EXTENDED_DATA',
+      (id) =>
+        messages.channelExtendedData.bytes({ recipientChannel: id, dataType: 1, data: Uint8Array.of(1) }),
+    ],
     ['EOF', (id) => messages.channelEof.bytes({ recipientChannel: id })],
     ['CLOSE', (id) => messages.channelClose.bytes({ recipientChannel: id })],
-    ['REQUEST', (id) => messages.channelRequest.bytes({ recipientChannel: id, request: 'x', wantReply: false, payload: new Uint8Array(0) })],
+    [
+      'REQUEST',
+      (id) =>
+        messages.channelRequest.bytes({
+          recipientChannel: id,
+          request: 'x',
+          wantReply: false,
+          payload: new Uint8Array(0),
+        }),
+    ],
     ['SUCCESS', (id) => messages.channelSuccess.bytes({ recipientChannel: id })],
     ['FAILURE', (id) => messages.channelFailure.bytes({ recipientChannel: id })],
-    ['OPEN_CONFIRMATION', (id) => messages.channelOpenConfirmation.bytes({ recipientChannel: id, senderChannel: 0, initialWindow: 1, maxPacket: 1, payload: new Uint8Array(0) })],
-    ['OPEN_FAILURE', (id) => messages.channelOpenFailure.bytes({ recipientChannel: id, reason: 1, description: '' })],
+    [
+      'OPEN_CONFIRMATION',
+      (id) =>
+        messages.channelOpenConfirmation.bytes({
+          recipientChannel: id,
+          senderChannel: 0,
+          initialWindow: 1,
+          maxPacket: 1,
+          payload: new Uint8Array(0),
+        }),
+    ],
+    [
+      'OPEN_FAILURE',
+      (id) => messages.channelOpenFailure.bytes({ recipientChannel: id, reason: 1, description: '' }),
+    ],
   ]
 
   it.each(forChannel)('%s for a channel that is not there ends the connection', async (_, bytes) => {
@@ -201,16 +254,19 @@ describe('channel ids (RFC 4254 s5)', () => {
     expect(pair.failure('client')?.message).toMatch(/channel/)
   })
 
-  it.each(forChannel.slice(0, 8))('%s for a channel that is not confirmed yet ends the connection', async (_, bytes) => {
-    const { pair } = await join()
-    let settled: unknown
-    pair.client.core.mux.open('session', new Uint8Array(0), (result) => {
-      settled = result
-    })
-    inject(pair, 'server', bytes(1))
-    expect(pair.failure('client')?.message).toMatch(/not confirmed/)
-    expect(settled).toBeInstanceOf(Error)
-  })
+  it.each(forChannel.slice(0, 8))(
+    '%s for a channel that is not confirmed yet ends the connection',
+    async (_, bytes) => {
+      const { pair } = await join()
+      let settled: unknown
+      pair.client.core.mux.open('session', new Uint8Array(0), (result) => {
+        settled = result
+      })
+      inject(pair, 'server', bytes(1))
+      expect(pair.failure('client')?.message).toMatch(/not confirmed/)
+      expect(settled).toBeInstanceOf(Error)
+    },
+  )
 
   it('a second CLOSE ends the connection, crossing CLOSEs do not', async () => {
     const { pair, client, server } = await join()
@@ -225,7 +281,10 @@ describe('channel ids (RFC 4254 s5)', () => {
   })
 
   it('data after EOF and a second EOF end the connection', async () => {
-    for (const bytes of [messages.channelData.bytes({ recipientChannel: 0, data: Uint8Array.of(1) }), messages.channelEof.bytes({ recipientChannel: 0 })]) {
+    for (const bytes of [
+      messages.channelData.bytes({ recipientChannel: 0, data: Uint8Array.of(1) }),
+      messages.channelEof.bytes({ recipientChannel: 0 }),
+    ]) {
       const { pair } = await join()
       inject(pair, 'server', messages.channelEof.bytes({ recipientChannel: 0 }))
       expect(pair.failure('client')).toBeUndefined()
@@ -237,7 +296,11 @@ describe('channel ids (RFC 4254 s5)', () => {
   it('drops data that crosses our CLOSE', async () => {
     const { pair, client, data } = await join()
     client.close()
-    inject(pair, 'server', messages.channelData.bytes({ recipientChannel: client.localId, data: new Uint8Array(10) }))
+    inject(
+      pair,
+      'server',
+      messages.channelData.bytes({ recipientChannel: client.localId, data: new Uint8Array(10) }),
+    )
     expect(data.client).toBe(0)
     expect(pair.failure('client')).toBeUndefined()
   })
@@ -246,21 +309,42 @@ describe('channel ids (RFC 4254 s5)', () => {
 describe('opening channels', () => {
   it('refuses a maximum packet size of 0 in both directions', async () => {
     const { pair } = await join()
-    inject(pair, 'client', messages.channelOpen.bytes({ channelType: 'session', senderChannel: 5, initialWindow: 10, maxPacket: 0, payload: new Uint8Array(0) }))
+    inject(
+      pair,
+      'client',
+      messages.channelOpen.bytes({
+        channelType: 'session',
+        senderChannel: 5,
+        initialWindow: 10,
+        maxPacket: 0,
+        payload: new Uint8Array(0),
+      }),
+    )
     expect(pair.server.names.filter((name) => name === 'channel-open')).toHaveLength(1)
     let result: unknown
     const again = await join()
     again.pair.client.core.mux.open('session', new Uint8Array(0), (answer) => {
       result = answer
     })
-    inject(again.pair, 'server', messages.channelOpenConfirmation.bytes({ recipientChannel: 1, senderChannel: 1, initialWindow: 10, maxPacket: 0, payload: new Uint8Array(0) }))
+    inject(
+      again.pair,
+      'server',
+      messages.channelOpenConfirmation.bytes({
+        recipientChannel: 1,
+        senderChannel: 1,
+        initialWindow: 10,
+        maxPacket: 0,
+        payload: new Uint8Array(0),
+      }),
+    )
     expect(result).toBeInstanceOf(ChannelOpenError)
   })
 
   it('refuses the 65th channel of a client with RESOURCE_SHORTAGE, and opens again when one is closed', async () => {
     const { pair, client } = await join()
     const results: (Channel | Error)[] = []
-    for (let i = 0; i < 64; i++) pair.client.core.mux.open('session', new Uint8Array(0), (result) => results.push(result))
+    for (let i = 0; i < 64; i++)
+      pair.client.core.mux.open('session', new Uint8Array(0), (result) => results.push(result))
     await pair.settle()
     expect(results.filter((result) => result instanceof Error)).toHaveLength(1)
     expect(results.at(-1)).toMatchObject({ code: 'ERR_SSH_CHANNEL_OPEN', reason: 4 })
@@ -274,7 +358,8 @@ describe('opening channels', () => {
   it('holds our own 257th back', async () => {
     const { pair } = await join({ server: { mux: { maxChannels: 1000 } } })
     const results: (Channel | Error)[] = []
-    for (let i = 0; i < 256; i++) pair.client.core.mux.open('session', new Uint8Array(0), (result) => results.push(result))
+    for (let i = 0; i < 256; i++)
+      pair.client.core.mux.open('session', new Uint8Array(0), (result) => results.push(result))
     await pair.settle()
     expect(results.filter((result) => result instanceof Error)).toHaveLength(1)
   })
@@ -307,7 +392,11 @@ describe('requests and replies', () => {
   it('drops replies nobody asked for, and the next request gets its own', async () => {
     const { pair, client } = joined
     for (let i = 0; i < 1000; i++) {
-      const bytes = [messages.requestSuccess.bytes({ payload: new Uint8Array(0) }), messages.requestFailure.bytes({}), messages.channelSuccess.bytes({ recipientChannel: client.localId })]
+      const bytes = [
+        messages.requestSuccess.bytes({ payload: new Uint8Array(0) }),
+        messages.requestFailure.bytes({}),
+        messages.channelSuccess.bytes({ recipientChannel: client.localId }),
+      ]
       inject(pair, 'server', bytes[i % 3]!)
     }
     expect(pair.failure('client')).toBeUndefined()
@@ -333,9 +422,11 @@ describe('requests and replies', () => {
       }
     }
     const answers: unknown[] = []
-    for (let i = 0; i < 3; i++) client.request(`r${i}`, new Uint8Array(0), (answer) => answers.push([i, answer]))
+    for (let i = 0; i < 3; i++)
+      client.request(`r${i}`, new Uint8Array(0), (answer) => answers.push([i, answer]))
     const globals: unknown[] = []
-    for (let i = 3; i < 6; i++) pair.client.core.mux.globalRequest(`g${i}`, Uint8Array.of(i), (answer) => globals.push([i, answer]))
+    for (let i = 3; i < 6; i++)
+      pair.client.core.mux.globalRequest(`g${i}`, Uint8Array.of(i), (answer) => globals.push([i, answer]))
     await pair.settle()
     for (const reply of replies.reverse()) reply(true)
     await pair.settle()
@@ -363,7 +454,10 @@ describe('requests and replies', () => {
     pair.client.core.mux.globalRequest('never', new Uint8Array(0), (answer) => answers.push(answer))
     pair.client.core.ended(new Error('cable'))
     pair.drain(pair.client)
-    expect(answers.slice(1)).toEqual([expect.objectContaining({ code: 'ERR_SSH_CONNECTION_LOST' }), expect.objectContaining({ code: 'ERR_SSH_CONNECTION_LOST' })])
+    expect(answers.slice(1)).toEqual([
+      expect.objectContaining({ code: 'ERR_SSH_CONNECTION_LOST' }),
+      expect.objectContaining({ code: 'ERR_SSH_CONNECTION_LOST' }),
+    ])
   })
 
   it('ends the connection at the 257th unanswered request', async () => {
@@ -379,27 +473,41 @@ describe('requests and replies', () => {
 describe('malformed messages', () => {
   const samples = [
     messages.globalRequest.bytes({ request: 'abc', wantReply: true, payload: new Uint8Array(0) }),
-    messages.channelOpen.bytes({ channelType: 'session', senderChannel: 9, initialWindow: 9, maxPacket: 9, payload: new Uint8Array(0) }),
+    messages.channelOpen.bytes({
+      channelType: 'session',
+      senderChannel: 9,
+      initialWindow: 9,
+      maxPacket: 9,
+      payload: new Uint8Array(0),
+    }),
     messages.channelWindowAdjust.bytes({ recipientChannel: 0, bytes: 1 }),
     messages.channelData.bytes({ recipientChannel: 0, data: Uint8Array.of(1, 2) }),
     messages.channelExtendedData.bytes({ recipientChannel: 0, dataType: 1, data: Uint8Array.of(1, 2) }),
     messages.channelEof.bytes({ recipientChannel: 0 }),
     messages.channelClose.bytes({ recipientChannel: 0 }),
-    messages.channelRequest.bytes({ recipientChannel: 0, request: 'abc', wantReply: true, payload: new Uint8Array(0) }),
+    messages.channelRequest.bytes({
+      recipientChannel: 0,
+      request: 'abc',
+      wantReply: true,
+      payload: new Uint8Array(0),
+    }),
     messages.channelSuccess.bytes({ recipientChannel: 0 }),
     messages.channelFailure.bytes({ recipientChannel: 0 }),
   ]
 
-  it.each(samples.map((bytes) => [bytes[0]!, bytes] as const))('message %i cut anywhere, or with a byte too many, is a protocol error', async (type, bytes) => {
-    const bodies = Array.from({ length: bytes.length - 1 }, (_, i) => bytes.subarray(0, i + 1))
-    // Request payloads run to the end of the message, so one byte more belongs to these.
-    if (type !== 80 && type !== 90 && type !== 98) bodies.push(Uint8Array.of(...bytes, 0))
-    for (const body of bodies) {
-      const { pair } = await join()
-      inject(pair, 'server', body)
-      expect(pair.failure('client')?.code).toBe('ERR_SSH_PROTOCOL')
-    }
-  })
+  it.each(samples.map((bytes) => [bytes[0]!, bytes] as const))(
+    'message %i cut anywhere, or with a byte too many, is a protocol error',
+    async (type, bytes) => {
+      const bodies = Array.from({ length: bytes.length - 1 }, (_, i) => bytes.subarray(0, i + 1))
+      // Request payloads run to the end of the message, so one byte more belongs to these.
+      if (type !== 80 && type !== 90 && type !== 98) bodies.push(Uint8Array.of(...bytes, 0))
+      for (const body of bodies) {
+        const { pair } = await join()
+        inject(pair, 'server', body)
+        expect(pair.failure('client')?.code).toBe('ERR_SSH_PROTOCOL')
+      }
+    },
+  )
 
   it('the hand-written paths of CHANNEL_DATA and CHANNEL_EXTENDED_DATA equal their declarations', () => {
     const sink = new RecordingSink()
@@ -408,7 +516,16 @@ describe('malformed messages', () => {
     mux.open('session', new Uint8Array(0), (result) => {
       if (!(result instanceof Error)) channel = result
     })
-    mux.receive(91, messages.channelOpenConfirmation.bytes({ recipientChannel: 0, senderChannel: 3, initialWindow: 9000, maxPacket: 9000, payload: new Uint8Array(0) }))
+    mux.receive(
+      91,
+      messages.channelOpenConfirmation.bytes({
+        recipientChannel: 0,
+        senderChannel: 3,
+        initialWindow: 9000,
+        maxPacket: 9000,
+        payload: new Uint8Array(0),
+      }),
+    )
     channel!.write(Uint8Array.of(1, 2, 3))
     channel!.write(Uint8Array.of(4))
     sink.finishOpenPacket()
@@ -417,9 +534,15 @@ describe('malformed messages', () => {
       messages.channelData.bytes({ recipientChannel: 3, data: Uint8Array.of(1, 2, 3, 4) }),
       messages.channelExtendedData.bytes({ recipientChannel: 3, dataType: 1, data: Uint8Array.of(5, 6) }),
     ])
-    const data = mux.receive(94, messages.channelData.bytes({ recipientChannel: 0, data: Uint8Array.of(9, 8) }))
+    const data = mux.receive(
+      94,
+      messages.channelData.bytes({ recipientChannel: 0, data: Uint8Array.of(9, 8) }),
+    )
     expect(data).toMatchObject({ type: 'channel-data', data: Uint8Array.of(9, 8) })
-    const extended = mux.receive(95, messages.channelExtendedData.bytes({ recipientChannel: 0, dataType: 7, data: Uint8Array.of(9) }))
+    const extended = mux.receive(
+      95,
+      messages.channelExtendedData.bytes({ recipientChannel: 0, dataType: 7, data: Uint8Array.of(9) }),
+    )
     expect(extended).toMatchObject({ type: 'channel-extended-data', dataType: 7, data: Uint8Array.of(9) })
   })
 })

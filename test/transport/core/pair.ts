@@ -2,18 +2,18 @@
 // a random source that the test holds. What each side reports is kept as a list.
 
 import { nodeCrypto } from '@sshblock/transport/node'
-import { ServerAuth } from '../../../packages/transport/src/auth/server-auth.ts'
 import type { AuthAnswer, AuthRequest } from '../../../packages/transport/src/auth/server-auth.ts'
-import { SessionCore } from '../../../packages/transport/src/core/session-core.ts'
+import { ServerAuth } from '../../../packages/transport/src/auth/server-auth.ts'
 import type { SessionCoreOptions, SessionEvent } from '../../../packages/transport/src/core/session-core.ts'
+import { SessionCore } from '../../../packages/transport/src/core/session-core.ts'
 import type { CryptoProvider, RandomSource } from '../../../packages/transport/src/crypto/provider.ts'
-import { resolveOffer } from '../../../packages/transport/src/kex/algorithms.ts'
 import type { AlgorithmOffer } from '../../../packages/transport/src/kex/algorithms.ts'
+import { resolveOffer } from '../../../packages/transport/src/kex/algorithms.ts'
 import { generateKeyPair } from '../../../packages/transport/src/keys/generate.ts'
 import { parsePublicKey } from '../../../packages/transport/src/keys/public-key.ts'
 import { verifySignature } from '../../../packages/transport/src/keys/signature.ts'
-import { signerFromPrivateKey } from '../../../packages/transport/src/keys/signer.ts'
 import type { Signer } from '../../../packages/transport/src/keys/signer.ts'
+import { signerFromPrivateKey } from '../../../packages/transport/src/keys/signer.ts'
 
 /** Deterministic bytes (xorshift), so that a transcript can be replayed. */
 export function seededRandom(seed: number): RandomSource {
@@ -102,9 +102,17 @@ export class Pair {
         new ServerAuth(core.transport, {
           crypto: serverCrypto,
           proof: () => core.transport.proof!,
-          verify: (algorithm, blob, data, signature) => verifySignature(serverCrypto, parsePublicKey(blob), algorithm, data, signature),
+          verify: (algorithm, blob, data, signature) =>
+            verifySignature(serverCrypto, parsePublicKey(blob), algorithm, data, signature),
           methods: ['publickey', 'password', 'keyboard-interactive'],
-          algorithms: ['ssh-ed25519', 'ecdsa-sha2-nistp256', 'ecdsa-sha2-nistp384', 'ecdsa-sha2-nistp521', 'rsa-sha2-512', 'rsa-sha2-256'],
+          algorithms: [
+            'ssh-ed25519',
+            'ecdsa-sha2-nistp256',
+            'ecdsa-sha2-nistp384',
+            'ecdsa-sha2-nistp521',
+            'rsa-sha2-512',
+            'rsa-sha2-256',
+          ],
           onReady,
         }),
       wake: () => {},
@@ -170,9 +178,11 @@ export class Pair {
         continue
       }
       idle++
-      // Asynchronous primitives settle in later turns.
-      await new Promise((resolve) => setTimeout(resolve, this.client.core.transport.busy || this.server.core.transport.busy ? 1 : 0))
-      if (this.client.core.transport.busy || this.server.core.transport.busy) idle = 0
+      // Asynchronous primitives settle in later turns: packets being opened or sealed, signatures being checked.
+      const busy = (): boolean =>
+        [this.client, this.server].some(({ core: { transport, serverAuth } }) => transport.busy || transport.pendingBytes > 0 || serverAuth?.parked === true)
+      await new Promise((resolve) => setTimeout(resolve, busy() ? 1 : 0))
+      if (busy()) idle = 0
       if (this.client.core.transport.asksHostKey) break
     }
   }

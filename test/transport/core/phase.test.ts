@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import { verdict } from '../../../packages/transport/src/core/phase.ts'
 import type { ExchangeStep, Layer, Phase } from '../../../packages/transport/src/core/phase.ts'
+import { verdict } from '../../../packages/transport/src/core/phase.ts'
 import { Outbound } from '../../../packages/transport/src/packet/outbound.ts'
 import { plaintextSuite } from '../../../packages/transport/src/packet/plaintext.ts'
 import { Pair, seededRandom } from './pair.ts'
@@ -10,7 +10,12 @@ const roles = ['client', 'server'] as const
 const layers: Layer[] = ['transport', 'service', 'auth', 'connection']
 const steps: ExchangeStep[] = ['idle', 'kexinit', 'method', 'newkeys']
 
-function phase(role: 'client' | 'server', layer: Layer, exchange: ExchangeStep, more: Partial<Phase> = {}): Phase {
+function phase(
+  role: 'client' | 'server',
+  layer: Layer,
+  exchange: ExchangeStep,
+  more: Partial<Phase> = {},
+): Phase {
   return { role, layer, exchange, strict: true, firstAfterNewKeys: false, successMustFollow: false, ...more }
 }
 
@@ -18,19 +23,37 @@ const accepted = (given: Phase): number[] => all.filter((type) => verdict(given,
 const notViolating = (given: Phase): number[] => all.filter((type) => verdict(given, type) !== 'violation')
 
 describe('the gate of legal messages', () => {
-  it.each(roles)('lets a strict %s see only the expected message during the first exchange (OpenSSH PROTOCOL 1.10)', (role) => {
-    expect(notViolating(phase(role, 'transport', 'method'))).toEqual([1, role === 'client' ? 31 : 30])
-    expect(notViolating(phase(role, 'transport', 'newkeys'))).toEqual([1, 21])
-  })
+  it.each(roles)(
+    'lets a strict %s see only the expected message during the first exchange (OpenSSH PROTOCOL 1.10)',
+    (role) => {
+      expect(notViolating(phase(role, 'transport', 'method'))).toEqual([1, role === 'client' ? 31 : 30])
+      expect(notViolating(phase(role, 'transport', 'newkeys'))).toEqual([1, 21])
+    },
+  )
 
   it.each(roles)('lets a %s without strict exchange see generic messages besides (RFC 4253 s7.1)', (role) => {
-    expect(notViolating(phase(role, 'transport', 'method', { strict: false }))).toEqual([1, 2, 3, 4, role === 'client' ? 31 : 30])
+    expect(notViolating(phase(role, 'transport', 'method', { strict: false }))).toEqual([
+      1,
+      2,
+      3,
+      4,
+      role === 'client' ? 31 : 30,
+    ])
   })
 
-  it.each(roles)('lets a %s see nothing but the exchange after the peer sent KEXINIT in a later exchange', (role) => {
-    expect(notViolating(phase(role, 'connection', 'method'))).toEqual([1, 2, 3, 4, role === 'client' ? 31 : 30])
-    expect(notViolating(phase(role, 'connection', 'newkeys'))).toEqual([1, 2, 3, 4, 21])
-  })
+  it.each(roles)(
+    'lets a %s see nothing but the exchange after the peer sent KEXINIT in a later exchange',
+    (role) => {
+      expect(notViolating(phase(role, 'connection', 'method'))).toEqual([
+        1,
+        2,
+        3,
+        4,
+        role === 'client' ? 31 : 30,
+      ])
+      expect(notViolating(phase(role, 'connection', 'newkeys'))).toEqual([1, 2, 3, 4, 21])
+    },
+  )
 
   it.each(roles)('still lets a %s see data that was under way before the peer sent its KEXINIT', (role) => {
     expect(accepted(phase(role, 'connection', 'kexinit'))).toContain(94)
@@ -41,7 +64,8 @@ describe('the gate of legal messages', () => {
     for (const role of roles) {
       for (const layer of layers.filter((name) => name !== 'connection')) {
         for (const step of steps) {
-          for (let type = 80; type <= 127; type++) expect(verdict(phase(role, layer, step), type)).toBe('violation')
+          for (let type = 80; type <= 127; type++)
+            expect(verdict(phase(role, layer, step), type)).toBe('violation')
         }
       }
     }
@@ -50,14 +74,17 @@ describe('the gate of legal messages', () => {
   it('lets a server never see what only servers say (CVE-2018-10933)', () => {
     for (const layer of layers) {
       for (const step of steps) {
-        for (const type of [6, 31, 51, 52, 53, 60]) expect(verdict(phase('server', layer, step), type)).toBe('violation')
+        for (const type of [6, 31, 51, 52, 53, 60])
+          expect(verdict(phase('server', layer, step), type)).toBe('violation')
       }
     }
   })
 
   it('lets a client never see what only clients say', () => {
     for (const layer of layers) {
-      for (const step of steps) for (const type of [5, 30, 50, 61]) expect(verdict(phase('client', layer, step), type)).toBe('violation')
+      for (const step of steps)
+        for (const type of [5, 30, 50, 61])
+          expect(verdict(phase('client', layer, step), type)).toBe('violation')
     }
   })
 
@@ -77,7 +104,8 @@ describe('the gate of legal messages', () => {
   })
 
   it('answers unknown messages with UNIMPLEMENTED once keys are in force, and no ping before authentication', () => {
-    for (const type of [9, 19, 83, 101, 127, 128, 191, 194, 255]) expect(verdict(phase('client', 'connection', 'idle'), type)).toBe('unimplemented')
+    for (const type of [9, 19, 83, 101, 127, 128, 191, 194, 255])
+      expect(verdict(phase('client', 'connection', 'idle'), type)).toBe('unimplemented')
     expect(verdict(phase('server', 'auth', 'idle'), 192)).toBe('unimplemented')
     expect(verdict(phase('server', 'connection', 'idle'), 192)).toBe('accept')
     expect(verdict(phase('server', 'connection', 'method'), 192)).toBe('violation')
@@ -86,7 +114,11 @@ describe('the gate of legal messages', () => {
 
 /** A plain packet as a peer without keys would send it. */
 function plainPacket(payload: Uint8Array): Uint8Array {
-  const outbound = new Outbound(plaintextSuite.sealer({ iv: new Uint8Array(0), key: new Uint8Array(0), macKey: new Uint8Array(0) }), seededRandom(3), () => {})
+  const outbound = new Outbound(
+    plaintextSuite.sealer({ iv: new Uint8Array(0), key: new Uint8Array(0), macKey: new Uint8Array(0) }),
+    seededRandom(3),
+    () => {},
+  )
   outbound.begin().raw(payload)
   outbound.end()
   return outbound.take()!.slice()
@@ -95,50 +127,62 @@ function plainPacket(payload: Uint8Array): Uint8Array {
 describe('every message type at every moment before authentication', () => {
   const identification = new TextEncoder().encode('SSH-2.0-peer\r\n')
 
-  it.each(roles)('as the first packet to a %s: only KEXINIT goes on, generic ones are survived until a strict KEXINIT', (role) => {
-    for (const type of all) {
-      const pair = new Pair()
-      const side = pair[role]
-      pair.feed(side, identification)
-      pair.feed(side, plainPacket(Uint8Array.of(type, 0, 0, 0, 0)))
-      const ended = side.core.transport.failure !== undefined
-      // KEXINIT of 5 bytes is malformed, DISCONNECT ends, IGNORE, UNIMPLEMENTED and DEBUG are legal for a peer that is not strict.
-      expect(ended, `message ${type}`).toBe(type !== 2 && type !== 3)
-      expect(side.names.filter((name) => name !== 'failed')).toEqual([])
-    }
-  })
+  it.each(roles)(
+    'as the first packet to a %s: only KEXINIT goes on, generic ones are survived until a strict KEXINIT',
+    (role) => {
+      for (const type of all) {
+        const pair = new Pair()
+        const side = pair[role]
+        pair.feed(side, identification)
+        pair.feed(side, plainPacket(Uint8Array.of(type, 0, 0, 0, 0)))
+        const ended = side.core.transport.failure !== undefined
+        // KEXINIT of 5 bytes is malformed, DISCONNECT ends, IGNORE, UNIMPLEMENTED and DEBUG are legal for a peer that is not strict.
+        expect(ended, `message ${type}`).toBe(type !== 2 && type !== 3)
+        expect(side.names.filter((name) => name !== 'failed')).toEqual([])
+      }
+    },
+  )
 
-  it.each(roles)('between KEXINIT and the exchange of a strict %s: everything but the expected message ends the connection', async (role) => {
-    const other = role === 'client' ? 'server' : 'client'
-    for (const type of all) {
-      const pair = new Pair()
-      const side = pair[role]
-      pair.feed(side, pair.take(pair[other])!)
-      expect(side.core.transport.phase.exchange).toBe('method')
-      pair.feed(side, plainPacket(Uint8Array.of(type, 0, 0, 0, 0)))
-      expect(side.core.transport.failure, `message ${type}`).toBeDefined()
-      expect(side.names).toEqual(['failed'])
-    }
-  })
+  it.each(roles)(
+    'between KEXINIT and the exchange of a strict %s: everything but the expected message ends the connection',
+    async (role) => {
+      const other = role === 'client' ? 'server' : 'client'
+      for (const type of all) {
+        const pair = new Pair()
+        const side = pair[role]
+        pair.feed(side, pair.take(pair[other])!)
+        expect(side.core.transport.phase.exchange).toBe('method')
+        pair.feed(side, plainPacket(Uint8Array.of(type, 0, 0, 0, 0)))
+        expect(side.core.transport.failure, `message ${type}`).toBeDefined()
+        expect(side.names).toEqual(['failed'])
+      }
+    },
+  )
 
-  it.each(roles)('with keys, before the end of authentication of a %s: no message reaches the connection layer', async (role) => {
-    const other = role === 'client' ? 'server' : 'client'
-    for (const type of all) {
-      const pair = new Pair()
-      await pair.settle()
-      const side = pair[role]
-      const names = side.names.length
-      const { transport } = pair[other].core
-      transport.begin().raw(Uint8Array.of(type, 0, 0, 0, 0, 0, 0, 0, 0))
-      transport.end()
-      pair.feed(side, pair.take(pair[other])!)
-      const after = side.names.slice(names)
-      expect(after.filter((name) => name !== 'failed'), `message ${type}`).toEqual([])
-      const survives = type === 2 || type === 3 || type === 4 || (type > 7 && type < 20) || type > 127
-      const malformed = type === 3
-      expect(side.core.transport.failure === undefined, `message ${type}`).toBe(survives && !malformed)
-    }
-  })
+  it.each(roles)(
+    'with keys, before the end of authentication of a %s: no message reaches the connection layer',
+    async (role) => {
+      const other = role === 'client' ? 'server' : 'client'
+      for (const type of all) {
+        const pair = new Pair()
+        await pair.settle()
+        const side = pair[role]
+        const names = side.names.length
+        const { transport } = pair[other].core
+        transport.begin().raw(Uint8Array.of(type, 0, 0, 0, 0, 0, 0, 0, 0))
+        transport.end()
+        pair.feed(side, pair.take(pair[other])!)
+        const after = side.names.slice(names)
+        expect(
+          after.filter((name) => name !== 'failed'),
+          `message ${type}`,
+        ).toEqual([])
+        const survives = type === 2 || type === 3 || type === 4 || (type > 7 && type < 20) || type > 127
+        const malformed = type === 3
+        expect(side.core.transport.failure === undefined, `message ${type}`).toBe(survives && !malformed)
+      }
+    },
+  )
 
   it('refuses KEXINIT as a second packet when the peer is strict (Terrapin), and takes it when it is not', async () => {
     for (const role of roles) {
@@ -149,7 +193,9 @@ describe('every message type at every moment before authentication', () => {
       pair.feed(pair[role], bytes.subarray(0, lineEnd))
       pair.feed(pair[role], plainPacket(Uint8Array.of(2, 0, 0, 0, 0)))
       pair.feed(pair[role], bytes.subarray(lineEnd))
-      expect(pair[role].core.transport.failure?.message).toMatch(/strict key exchange: KEXINIT came as packet 1/)
+      expect(pair[role].core.transport.failure?.message).toMatch(
+        /strict key exchange: KEXINIT came as packet 1/,
+      )
     }
   })
 })

@@ -1,15 +1,18 @@
-import { describe, expect, it } from 'vitest'
 import { nodeCrypto } from '@sshblock/transport/node'
-import * as limits from '../../../packages/transport/src/limits.ts'
-import { negotiate } from '../../../packages/transport/src/kex/negotiate.ts'
+import { describe, expect, it } from 'vitest'
+import { readExtensions } from '../../../packages/transport/src/core/extension-info.ts'
 import type { KexInit } from '../../../packages/transport/src/kex/negotiate.ts'
+import { negotiate } from '../../../packages/transport/src/kex/negotiate.ts'
+import * as limits from '../../../packages/transport/src/limits.ts'
 import { kexInit } from '../../../packages/transport/src/messages/kex.ts'
 import { extInfo } from '../../../packages/transport/src/messages/transport.ts'
-import { readExtensions } from '../../../packages/transport/src/core/extension-info.ts'
-import { IdentificationReader, identificationLine } from '../../../packages/transport/src/packet/identification.ts'
-import { ReceiveBuffer } from '../../../packages/transport/src/packet/receive-buffer.ts'
+import {
+  IdentificationReader,
+  identificationLine,
+} from '../../../packages/transport/src/packet/identification.ts'
 import { Outbound } from '../../../packages/transport/src/packet/outbound.ts'
 import { plaintextSuite } from '../../../packages/transport/src/packet/plaintext.ts'
+import { ReceiveBuffer } from '../../../packages/transport/src/packet/receive-buffer.ts'
 import { utf8Bytes } from '../../../packages/transport/src/wire/bytes.ts'
 import { Pair, seededRandom } from './pair.ts'
 
@@ -32,9 +35,12 @@ describe('identification (RFC 4253 s4.2)', () => {
     expect(read('client', 'SSH-2.0-a\n')).toBe('SSH-2.0-a')
     expect(read('server', 'SSH-1.99-b c\r\n')).toBe('SSH-1.99-b c')
   })
-  it.each(['SSH-1.5-old\r\n', 'SSH-2.0-a\0b\r\n', 'SSH-2.0-a\rb\r\n', 'SSH-3.0-new\r\n'])('refuses %j', (text) => {
-    expect(() => read('client', text)).toThrow(expect.objectContaining({ code: 'ERR_SSH_NOT_SSH' }))
-  })
+  it.each(['SSH-1.5-old\r\n', 'SSH-2.0-a\0b\r\n', 'SSH-2.0-a\rb\r\n', 'SSH-3.0-new\r\n'])(
+    'refuses %j',
+    (text) => {
+      expect(() => read('client', text)).toThrow(expect.objectContaining({ code: 'ERR_SSH_NOT_SSH' }))
+    },
+  )
   it('lets a server speak up to 1024 lines before, and a client none', () => {
     expect(read('client', `${'hi\r\n'.repeat(1024)}SSH-2.0-a\r\n`)).toBe('SSH-2.0-a')
     expect(() => read('client', `${'hi\r\n'.repeat(1025)}SSH-2.0-a\r\n`)).toThrow(/1024 lines/)
@@ -77,30 +83,54 @@ function init(changes: Partial<KexInit> = {}): KexInit {
 
 describe('negotiation (RFC 4253 s7.1)', () => {
   it('takes the first name of the client that the server has, for each direction on its own', () => {
-    const client = init({ ciphersClientToServer: ['a', 'aes128-ctr', 'aes256-ctr'], ciphersServerToClient: ['aes256-ctr', 'aes128-ctr'] })
-    const server = init({ ciphersClientToServer: ['aes256-ctr', 'aes128-ctr'], ciphersServerToClient: ['aes128-ctr', 'aes256-ctr'] })
+    const client = init({
+      ciphersClientToServer: ['a', 'aes128-ctr', 'aes256-ctr'],
+      ciphersServerToClient: ['aes256-ctr', 'aes128-ctr'],
+    })
+    const server = init({
+      ciphersClientToServer: ['aes256-ctr', 'aes128-ctr'],
+      ciphersServerToClient: ['aes128-ctr', 'aes256-ctr'],
+    })
     for (const result of [negotiate('client', client, server), negotiate('server', server, client)]) {
       expect(result.clientToServer.cipher).toBe('aes128-ctr')
       expect(result.serverToClient.cipher).toBe('aes256-ctr')
     }
   })
   it('ignores the MAC lists where the cipher brings its tag, even when nothing is common', () => {
-    const gcm = { ciphersClientToServer: ['aes256-gcm@openssh.com'], ciphersServerToClient: ['aes256-gcm@openssh.com'] }
-    const result = negotiate('client', init({ ...gcm, macsClientToServer: ['x'] }), init({ ...gcm, macsClientToServer: ['y'] }))
+    const gcm = {
+      ciphersClientToServer: ['aes256-gcm@openssh.com'],
+      ciphersServerToClient: ['aes256-gcm@openssh.com'],
+    }
+    const result = negotiate(
+      'client',
+      init({ ...gcm, macsClientToServer: ['x'] }),
+      init({ ...gcm, macsClientToServer: ['y'] }),
+    )
     expect(result.clientToServer.mac).toBeUndefined()
   })
-  it.each(['kexAlgorithms', 'hostKeyAlgorithms', 'ciphersClientToServer', 'ciphersServerToClient', 'macsClientToServer', 'compressionServerToClient'] as const)(
-    'names both lists when %s have nothing in common',
-    (category) => {
-      expect(() => negotiate('client', init(), init({ [category]: ['theirs-1', 'theirs-2'] }))).toThrow(/we offer \[.+\], the peer offers \[theirs-1, theirs-2\]/)
-    },
-  )
+  it.each([
+    'kexAlgorithms',
+    'hostKeyAlgorithms',
+    'ciphersClientToServer',
+    'ciphersServerToClient',
+    'macsClientToServer',
+    'compressionServerToClient',
+  ] as const)('names both lists when %s have nothing in common', (category) => {
+    expect(() => negotiate('client', init(), init({ [category]: ['theirs-1', 'theirs-2'] }))).toThrow(
+      /we offer \[.+\], the peer offers \[theirs-1, theirs-2\]/,
+    )
+  })
   it('drops a wrong guess of the peer and keeps a right one (RFC 4253 s7)', () => {
     const ours = init({ kexAlgorithms: ['curve25519-sha256', 'ecdh-sha2-nistp256'] })
     const right = init({ kexAlgorithms: ['curve25519-sha256'], firstKexPacketFollows: true })
     expect(negotiate('server', ours, right).dropGuess).toBe(false)
-    expect(negotiate('server', ours, init({ kexAlgorithms: ['ecdh-sha2-nistp256'], firstKexPacketFollows: true })).dropGuess).toBe(true)
-    expect(negotiate('server', ours, { ...right, hostKeyAlgorithms: ['x', 'ssh-ed25519'] }).dropGuess).toBe(true)
+    expect(
+      negotiate('server', ours, init({ kexAlgorithms: ['ecdh-sha2-nistp256'], firstKexPacketFollows: true }))
+        .dropGuess,
+    ).toBe(true)
+    expect(negotiate('server', ours, { ...right, hostKeyAlgorithms: ['x', 'ssh-ed25519'] }).dropGuess).toBe(
+      true,
+    )
     expect(negotiate('server', ours, init({ kexAlgorithms: ['ecdh-sha2-nistp256'] })).dropGuess).toBe(false)
   })
   it('never takes a marker for an algorithm', () => {
@@ -110,9 +140,11 @@ describe('negotiation (RFC 4253 s7.1)', () => {
 })
 
 describe('KEXINIT limits', () => {
-  const names = (count: number, length = 4): string[] => Array.from({ length: count }, (_, i) => String(i).padStart(length, 'n'))
+  const names = (count: number, length = 4): string[] =>
+    Array.from({ length: count }, (_, i) => String(i).padStart(length, 'n'))
   it('takes 64 names and refuses 65, takes 64 bytes and refuses 65, takes empty lists and a trailing comma', () => {
-    const decode = (list: string[]): unknown => kexInit.decode(kexInit.bytes(init({ languagesClientToServer: list })))
+    const decode = (list: string[]): unknown =>
+      kexInit.decode(kexInit.bytes(init({ languagesClientToServer: list })))
     expect(decode(names(64))).toBeDefined()
     expect(() => decode(names(65))).toThrow(/65 names/)
     expect(decode(['n'.repeat(64)])).toBeDefined()
@@ -126,19 +158,26 @@ describe('KEXINIT limits', () => {
   it('refuses a byte after the last field, and every truncation', () => {
     const bytes = kexInit.bytes(init())
     expect(() => kexInit.decode(Uint8Array.of(...bytes, 0))).toThrow(/after the last field/)
-    for (let at = 1; at < bytes.length; at++) expect(() => kexInit.decode(bytes.subarray(0, at))).toThrow(/KEXINIT/)
+    for (let at = 1; at < bytes.length; at++)
+      expect(() => kexInit.decode(bytes.subarray(0, at))).toThrow(/KEXINIT/)
   })
 })
 
 describe('EXT_INFO (RFC 8308)', () => {
   it('bounds its count by the bytes that are there, before any loop', () => {
-    expect(() => readExtensions(extInfo.bytes({ count: 2 ** 32 - 1, extensions: new Uint8Array(16) }))).toThrow(/4294967295 extensions in 16 bytes/)
-    expect(() => readExtensions(extInfo.bytes({ count: 1, extensions: new Uint8Array(9) }))).toThrow(/after the last field/)
+    expect(() =>
+      readExtensions(extInfo.bytes({ count: 2 ** 32 - 1, extensions: new Uint8Array(16) })),
+    ).toThrow(/4294967295 extensions in 16 bytes/)
+    expect(() => readExtensions(extInfo.bytes({ count: 1, extensions: new Uint8Array(9) }))).toThrow(
+      /after the last field/,
+    )
   })
   it('keeps names that are dangerous as object keys', () => {
     const name = utf8Bytes('__proto__')
     const extensions = Uint8Array.of(0, 0, 0, name.length, ...name, 0, 0, 0, 1, 65)
-    expect(readExtensions(extInfo.bytes({ count: 1, extensions })).get('__proto__')).toEqual(Uint8Array.of(65))
+    expect(readExtensions(extInfo.bytes({ count: 1, extensions })).get('__proto__')).toEqual(
+      Uint8Array.of(65),
+    )
   })
 })
 
@@ -186,7 +225,10 @@ describe('rekeying (RFC 4253 s9)', () => {
   })
   it('rekeys under a stream in both directions without a lost or doubled byte', async () => {
     const mux = { window: { initialBytes: 32_768, maxBytes: 32_768 } }
-    const pair = new Pair({ client: { mux, rekey: { bytes: 65_536 } }, server: { mux, rekey: { bytes: 50_000 } } })
+    const pair = new Pair({
+      client: { mux, rekey: { bytes: 65_536 } },
+      server: { mux, rekey: { bytes: 50_000 } },
+    })
     const sums = { client: 0, server: 0 }
     const expected = { client: 0, server: 0 }
     pair.onEvent = (side, event) => {
@@ -262,34 +304,51 @@ describe('strict key exchange against CVE-2023-48795', () => {
         macsServerToClient: [mac],
       })
       pair.feed(pair.client, utf8Bytes('SSH-2.0-old\r\n'))
-      const outbound = new Outbound(plaintextSuite.sealer({ iv: new Uint8Array(0), key: new Uint8Array(0), macKey: new Uint8Array(0) }), seededRandom(1), () => {})
+      const outbound = new Outbound(
+        plaintextSuite.sealer({ iv: new Uint8Array(0), key: new Uint8Array(0), macKey: new Uint8Array(0) }),
+        seededRandom(1),
+        () => {},
+      )
       outbound.begin().raw(kexInit.bytes(theirs))
       outbound.end()
       pair.feed(pair.client, outbound.take()!)
-      expect(pair.failure('client')?.message.includes('CVE-2023-48795') ?? false).toBe(refused && !allowTerrapin)
+      expect(pair.failure('client')?.message.includes('CVE-2023-48795') ?? false).toBe(
+        refused && !allowTerrapin,
+      )
     }
   })
 })
 
 describe('failing primitives', () => {
-  it.each(['digest', 'hmac', 'aesGcm', 'x25519', 'x25519KeyPair', 'verify', 'timingSafeEqual'] as const)('a throw in %s ends the connection and nothing is let through', async (name) => {
-    const algorithms = { kex: ['curve25519-sha256'], ciphers: name === 'hmac' || name === 'timingSafeEqual' ? ['aes128-ctr'] : ['aes128-gcm@openssh.com'], macs: ['hmac-sha2-256'] }
-    const broken = new Proxy(nodeCrypto, {
-      get(target, key, receiver) {
-        const value: unknown = Reflect.get(target, key, receiver)
-        if (key !== name) return value
-        return () => {
-          throw new Error('broken primitive')
-        }
-      },
-    })
-    const pair = new Pair({ clientCrypto: broken, clientAlgorithms: algorithms, serverAlgorithms: algorithms })
-    await pair.settle()
-    pair.client.core.startAuth('user').none()
-    await pair.settle()
-    expect(pair.failure('client')?.code).toBe('ERR_SSH_INTERNAL')
-    expect(pair.client.names).not.toContain('auth-reply')
-  })
+  it.each(['digest', 'hmac', 'aesGcm', 'x25519', 'x25519KeyPair', 'verify', 'timingSafeEqual'] as const)(
+    'a throw in %s ends the connection and nothing is let through',
+    async (name) => {
+      const algorithms = {
+        kex: ['curve25519-sha256'],
+        ciphers: name === 'hmac' || name === 'timingSafeEqual' ? ['aes128-ctr'] : ['aes128-gcm@openssh.com'],
+        macs: ['hmac-sha2-256'],
+      }
+      const broken = new Proxy(nodeCrypto, {
+        get(target, key, receiver) {
+          const value: unknown = Reflect.get(target, key, receiver)
+          if (key !== name) return value
+          return () => {
+            throw new Error('broken primitive')
+          }
+        },
+      })
+      const pair = new Pair({
+        clientCrypto: broken,
+        clientAlgorithms: algorithms,
+        serverAlgorithms: algorithms,
+      })
+      await pair.settle()
+      pair.client.core.startAuth('user').none()
+      await pair.settle()
+      expect(pair.failure('client')?.code).toBe('ERR_SSH_INTERNAL')
+      expect(pair.client.names).not.toContain('auth-reply')
+    },
+  )
 })
 
 describe('the first error', () => {

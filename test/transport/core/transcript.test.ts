@@ -1,6 +1,14 @@
-import { describe, expect, it } from 'vitest'
-import { HostKeyError, IntegrityError, NegotiationError, PeerDisconnected, ProtocolError, KeyFormatError, ConnectionLost } from '@sshblock/transport/errors'
+import {
+  ConnectionLost,
+  HostKeyError,
+  IntegrityError,
+  KeyFormatError,
+  NegotiationError,
+  PeerDisconnected,
+  ProtocolError,
+} from '@sshblock/transport/errors'
 import { nodeCrypto, webCrypto } from '@sshblock/transport/node'
+import { describe, expect, it } from 'vitest'
 import { Pair, seededRandom } from './pair.ts'
 
 // Ed25519 host keys and seeded randomness make the whole exchange a function of its seed, so it can be replayed.
@@ -16,32 +24,35 @@ function joined(parts: Uint8Array[]): Uint8Array {
 }
 
 describe('a recorded connection', () => {
-  it.each([1, 2, 3, 7, 16, 61, 1000])('gives the same events when its bytes come in portions of %i', async (portion) => {
-    const algorithms = { ...small, ciphers: ['aes128-ctr'], macs: ['hmac-sha2-256'] }
-    const run = async (cut: (bytes: Uint8Array) => Uint8Array[]): Promise<Pair> => {
-      const pair = new Pair({ clientAlgorithms: algorithms, serverAlgorithms: algorithms })
-      pair.onEvent = (_, event) => {
-        if (event.type === 'channel-open') event.incoming.accept().write(new Uint8Array(3000))
-        if (event.type === 'channel-data') event.channel.consumed(event.data.length)
+  it.each([1, 2, 3, 7, 16, 61, 1000])(
+    'gives the same events when its bytes come in portions of %i',
+    async (portion) => {
+      const algorithms = { ...small, ciphers: ['aes128-ctr'], macs: ['hmac-sha2-256'] }
+      const run = async (cut: (bytes: Uint8Array) => Uint8Array[]): Promise<Pair> => {
+        const pair = new Pair({ clientAlgorithms: algorithms, serverAlgorithms: algorithms })
+        pair.onEvent = (_, event) => {
+          if (event.type === 'channel-open') event.incoming.accept().write(new Uint8Array(3000))
+          if (event.type === 'channel-data') event.channel.consumed(event.data.length)
+        }
+        await pair.settle(cut)
+        pair.client.core.startAuth('user').none()
+        await pair.settle(cut)
+        pair.client.core.mux.open('session', new Uint8Array(0), () => {})
+        await pair.settle(cut)
+        return pair
       }
-      await pair.settle(cut)
-      pair.client.core.startAuth('user').none()
-      await pair.settle(cut)
-      pair.client.core.mux.open('session', new Uint8Array(0), () => {})
-      await pair.settle(cut)
-      return pair
-    }
-    const whole = await run((bytes) => [bytes])
-    const cut = await run((bytes) => {
-      const parts: Uint8Array[] = []
-      for (let at = 0; at < bytes.length; at += portion) parts.push(bytes.subarray(at, at + portion))
-      return parts
-    })
-    expect(cut.client.names).toEqual(whole.client.names)
-    expect(cut.server.names).toEqual(whole.server.names)
-    expect(joined(cut.server.sent)).toEqual(joined(whole.server.sent))
-    expect(whole.client.names).toContain('channel-data')
-  })
+      const whole = await run((bytes) => [bytes])
+      const cut = await run((bytes) => {
+        const parts: Uint8Array[] = []
+        for (let at = 0; at < bytes.length; at += portion) parts.push(bytes.subarray(at, at + portion))
+        return parts
+      })
+      expect(cut.client.names).toEqual(whole.client.names)
+      expect(cut.server.names).toEqual(whole.server.names)
+      expect(joined(cut.server.sent)).toEqual(joined(whole.server.sent))
+      expect(whole.client.names).toContain('channel-data')
+    },
+  )
 
   const suites = [
     { cipher: 'aes256-gcm@openssh.com', mac: 'hmac-sha2-256' },
@@ -50,35 +61,38 @@ describe('a recorded connection', () => {
     { cipher: 'aes128-ctr', mac: 'hmac-sha2-256-etm@openssh.com' },
   ]
 
-  it.each(suites)('never gets a client in after one bit of the server was changed, with $cipher $mac', async ({ cipher, mac }) => {
-    const recorded = joined((await openPair([cipher], [mac])).server.sent)
-    // From the identification line to the end of authentication: every byte, one bit of it, in a client that would say the same.
-    const unprotected = paddingBeforeKeys(recorded)
-    for (let at = 0; at < recorded.length; at++) {
-      if (unprotected.has(at)) continue
-      const changed = recorded.slice()
-      changed[at]! ^= 1 << (at % 8)
+  it.each(suites)(
+    'never gets a client in after one bit of the server was changed, with $cipher $mac',
+    async ({ cipher, mac }) => {
+      const recorded = joined((await openPair([cipher], [mac])).server.sent)
+      // From the identification line to the end of authentication: every byte, one bit of it, in a client that would say the same.
+      const unprotected = paddingBeforeKeys(recorded)
+      for (let at = 0; at < recorded.length; at++) {
+        if (unprotected.has(at)) continue
+        const changed = recorded.slice()
+        changed[at]! ^= 1 << (at % 8)
+        const { client, pair } = replayClient(cipher, mac)
+        pair.feed(client, changed)
+        client.core.ended()
+        pair.drain(client)
+        const error = client.core.transport.failure
+        const fine =
+          error instanceof ProtocolError ||
+          error instanceof IntegrityError ||
+          error instanceof HostKeyError ||
+          error instanceof NegotiationError ||
+          error instanceof KeyFormatError ||
+          error instanceof PeerDisconnected ||
+          error instanceof ConnectionLost
+        expect(fine, `byte ${at}: ${error?.message}`).toBe(true)
+        expect(client.core.authenticated, `byte ${at}`).toBe(false)
+      }
+      // The same bytes unchanged do get it in: the check above can fail.
       const { client, pair } = replayClient(cipher, mac)
-      pair.feed(client, changed)
-      client.core.ended()
-      pair.drain(client)
-      const error = client.core.transport.failure
-      const fine =
-        error instanceof ProtocolError ||
-        error instanceof IntegrityError ||
-        error instanceof HostKeyError ||
-        error instanceof NegotiationError ||
-        error instanceof KeyFormatError ||
-        error instanceof PeerDisconnected ||
-        error instanceof ConnectionLost
-      expect(fine, `byte ${at}: ${error?.message}`).toBe(true)
-      expect(client.core.authenticated, `byte ${at}`).toBe(false)
-    }
-    // The same bytes unchanged do get it in: the check above can fail.
-    const { client, pair } = replayClient(cipher, mac)
-    pair.feed(client, recorded)
-    expect(client.core.authenticated).toBe(true)
-  })
+      pair.feed(client, recorded)
+      expect(client.core.authenticated).toBe(true)
+    },
+  )
 
   it('ends in a typed error when it is cut at any byte', async () => {
     const recorded = joined((await openPair(['aes256-gcm@openssh.com'])).server.sent)

@@ -21,7 +21,7 @@ import { tempDir } from '../../support/temp-dir.ts'
 import { seeded } from '../crypto/providers.ts'
 import { softwareToken } from './sk-key.ts'
 
-const files = Number(process.env['SSHBLOCK_KNOWN_HOSTS_FILES'] ?? 20)
+const files = Number(process.env['SSHBLOCK_KNOWN_HOSTS_FILES'] ?? 12)
 const linesPerFile = 150
 const seed = process.env['SSHBLOCK_SEED'] ?? 'known_hosts'
 

@@ -138,6 +138,7 @@ describe('structure', () => {
     expect(named('nistp256')).toBe('accepted')
     expect(named('nistp384')).toBe('ERR_SSH_KEY_FORMAT')
     expect(named('')).toBe('ERR_SSH_KEY_FORMAT')
+    expect(named('nistp256', new Uint8Array(65).fill(6))).toBe('ERR_SSH_KEY_FORMAT')
     expect(named('nistp256', new Uint8Array(64).fill(4))).toBe('ERR_SSH_KEY_FORMAT')
     expect(named('nistp256', Uint8Array.from([2, ...new Uint8Array(32)]))).toBe('ERR_SSH_KEY_FORMAT')
   })
@@ -191,6 +192,9 @@ describe('structure', () => {
     const blob = new Writer().text('ssh-ed25519').string(new Uint8Array(32)).copy()
     expect(message(formatPublicKey({ type: 'ssh-rsa', blob }))).toMatch(/the line says "ssh-rsa"/)
     expect(message('---- BEGIN SSH2 PUBLIC KEY ----\nAAAA')).toMatch(/on lines of their own/)
+    const endless = 'aaaaaaaa\\\n'.repeat(50_000)
+    const folded = `---- BEGIN SSH2 PUBLIC KEY ----\nComment: ${endless}\n---- END SSH2 PUBLIC KEY ----`
+    expect(message(folded)).toMatch(/too long/)
   })
 
   test('group orders agree with those of the providers', () => {

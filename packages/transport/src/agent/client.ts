@@ -167,18 +167,18 @@ export class AgentClient {
     if (certificate !== undefined && !certifies(certificate, key.publicKey)) {
       throw new KeyFormatError('the certificate is not one of this private key')
     }
-    const writer = new Writer(1024)
-    writePrivateKeyFields(writer, key, certificate)
-    writer.text(options.comment ?? key.comment)
-    const bare = writer.length
-    writeConstraints(writer, options)
-    const declared = writer.length > bare ? messages.addIdentityConstrained : messages.addIdentity
-    const request = declared.bytes({ key: writer.bytes() })
-    writer.buffer.fill(0)
+    const constraints = new Writer()
+    writeConstraints(constraints, options)
+    const { addIdentity, addIdentityConstrained } = messages
+    const { number } = constraints.length > 0 ? addIdentityConstrained : addIdentity
+    // Large enough for any key: a buffer that grew would leave the secret behind in the old one.
+    const writer = new Writer(32_768).u8(number)
     try {
-      this.#expectSuccess('add', await this.request(request, { what: 'add' }))
+      writePrivateKeyFields(writer, key, certificate)
+      writer.text(options.comment ?? key.comment).raw(constraints.bytes())
+      this.#expectSuccess('add', await this.request(writer.bytes(), { what: 'add' }))
     } finally {
-      request.fill(0)
+      writer.buffer.fill(0)
     }
   }
 

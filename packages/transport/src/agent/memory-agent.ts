@@ -193,7 +193,8 @@ export class MemoryAgent {
     if (algorithm === undefined) return failureReply()
     // The request's bytes are the caller's again once this returns a promise.
     const own = data.slice()
-    const allowed = identity.confirm ? this.#confirm!(identity) : true
+    const { comment } = identity
+    const allowed = identity.confirm ? this.#confirm!({ keyBlob: identity.keyBlob, comment }) : true
     return whenReady(allowed, (yes) => {
       if (!yes) return failureReply()
       return whenReady(signWith(this.#crypto, identity.key, algorithm, own), (signature) =>

@@ -167,10 +167,10 @@ export class Channel {
       this.#queue.shift()
       this.#queueAt = 0
     }
+    this.#maybeSendEof()
     const then = this.#afterFlush
     this.#afterFlush = undefined
     then?.()
-    this.#maybeSendEof()
     return true
   }
 

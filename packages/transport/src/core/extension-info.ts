@@ -1,9 +1,9 @@
 import type { ProtocolError } from '../errors.ts'
 import { extInfo } from '../messages/transport.ts'
+import { utf8Text } from '../wire/bytes.ts'
 import { Reader } from '../wire/reader.ts'
 import { WireError } from '../wire/wire-error.ts'
 import { Writer } from '../wire/writer.ts'
-import { utf8Text } from '../wire/bytes.ts'
 
 /** What the peer said in EXT_INFO (RFC 8308), by name; values are raw because some are binary. */
 export type Extensions = Map<string, Uint8Array>
@@ -14,7 +14,8 @@ export type Extensions = Map<string, Uint8Array>
  */
 export function readExtensions(payload: Uint8Array): Extensions {
   const { count, extensions } = extInfo.decode(payload)
-  if (count > extensions.length / 8) throw new WireError(`${count} extensions in ${extensions.length} bytes`, 1).within('EXT_INFO', 'count')
+  if (count > extensions.length / 8)
+    throw new WireError(`${count} extensions in ${extensions.length} bytes`, 1).within('EXT_INFO', 'count')
   const reader = new Reader(extensions)
   const found: Extensions = new Map()
   try {

@@ -47,7 +47,8 @@ export function verdict(phase: Phase, message: number): Verdict {
   if (message === number.DISCONNECT) return 'accept'
   if (phase.exchange === 'method' || phase.exchange === 'newkeys') return duringExchange(phase, message)
   if (phase.successMustFollow && message !== number.USERAUTH_SUCCESS) return 'violation'
-  if (message === number.IGNORE || message === number.UNIMPLEMENTED || message === number.DEBUG) return 'accept'
+  if (message === number.IGNORE || message === number.UNIMPLEMENTED || message === number.DEBUG)
+    return 'accept'
   if (message === number.KEXINIT) return 'accept'
   if (phase.layer === 'transport') return 'violation'
   if (message >= 21 && message <= 49) return 'violation'
@@ -55,14 +56,19 @@ export function verdict(phase: Phase, message: number): Verdict {
   if (message <= 19) return transportMessage(phase, message)
   if (message <= 79) return authMessage(phase, message)
   if (message <= 127) return connectionMessage(phase, message)
-  if (message === number.PING || message === number.PONG) return phase.layer === 'connection' ? 'accept' : 'unimplemented'
+  if (message === number.PING || message === number.PONG)
+    return phase.layer === 'connection' ? 'accept' : 'unimplemented'
   return 'unimplemented'
 }
 
 /** RFC 4253 s7.1: after KEXINIT only the exchange's own and transport generic messages; strict: not even these in the first exchange. */
 function duringExchange(phase: Phase, message: number): Verdict {
   const expected =
-    phase.exchange === 'newkeys' ? number.NEWKEYS : phase.role === 'client' ? number.KEX_REPLY : number.KEX_INIT
+    phase.exchange === 'newkeys'
+      ? number.NEWKEYS
+      : phase.role === 'client'
+        ? number.KEX_REPLY
+        : number.KEX_INIT
   if (message === expected) return 'accept'
   const generic = message === number.IGNORE || message === number.UNIMPLEMENTED || message === number.DEBUG
   if (generic && !(phase.strict && phase.layer === 'transport')) return 'accept'
@@ -104,7 +110,9 @@ function authMessage(phase: Phase, message: number): Verdict {
 
 function connectionMessage(phase: Phase, message: number): Verdict {
   if (phase.layer !== 'connection') return 'violation'
-  const known = (message >= number.GLOBAL_REQUEST && message <= number.REQUEST_FAILURE) || (message >= number.CHANNEL_OPEN && message <= number.CHANNEL_FAILURE)
+  const known =
+    (message >= number.GLOBAL_REQUEST && message <= number.REQUEST_FAILURE) ||
+    (message >= number.CHANNEL_OPEN && message <= number.CHANNEL_FAILURE)
   return known ? 'accept' : 'unimplemented'
 }
 

@@ -2,22 +2,21 @@
 // Routes what passed the phase gate to the layer it belongs to, moves the phase on, and ends everything when one of them
 // fails. Events of all layers come out of `next()`; views in them are valid until the next call.
 
-import { ClosedError, SshError, TimeoutError } from '../errors.ts'
-import { AuthTriesError } from '../auth/server-auth.ts'
-import type { AuthAnswer, ServerAuth, ServerAuthEvent } from '../auth/server-auth.ts'
-import { ClientAuth } from '../auth/client-auth.ts'
 import type { ClientAuthEvent } from '../auth/client-auth.ts'
-import { Mux } from '../connection/mux.ts'
-import type { MuxEvent, MuxOptions } from '../connection/mux.ts'
+import { ClientAuth } from '../auth/client-auth.ts'
+import type { AuthAnswer, ServerAuth, ServerAuthEvent } from '../auth/server-auth.ts'
+import { AuthTriesError } from '../auth/server-auth.ts'
 import type { Channel } from '../connection/channel.ts'
+import type { MuxEvent, MuxOptions } from '../connection/mux.ts'
+import { Mux } from '../connection/mux.ts'
+import { ClosedError, SshError, TimeoutError } from '../errors.ts'
 import * as number from '../messages/numbers.ts'
-import { ping } from '../messages/transport.ts'
-import { pong } from '../messages/transport.ts'
 import { disconnectReason } from '../messages/numbers.ts'
-import { readExtensions } from './extension-info.ts'
+import { ping, pong } from '../messages/transport.ts'
 import type { Extensions } from './extension-info.ts'
-import { TransportCore } from './transport-core.ts'
+import { readExtensions } from './extension-info.ts'
 import type { TransportEvent, TransportOptions } from './transport-core.ts'
+import { TransportCore } from './transport-core.ts'
 
 /** Messages handled in one call of `next` without an event. */
 const maxSilentMessages = 64
@@ -67,7 +66,12 @@ export class SessionCore {
     this.transport = new TransportCore(options)
     this.mux = new Mux(this.transport, { ...options.mux, role: options.role, now: options.now })
     this.serverAuth = options.serverAuth?.(this, (error) => {
-      if (error !== undefined) this.fail(error instanceof SshError ? error : new SshError('ERR_SSH_INTERNAL', 'verifying a signature failed', { cause: error }))
+      if (error !== undefined)
+        this.fail(
+          error instanceof SshError
+            ? error
+            : new SshError('ERR_SSH_INTERNAL', 'verifying a signature failed', { cause: error }),
+        )
       options.wake()
     })
   }
@@ -125,7 +129,8 @@ export class SessionCore {
   }
 
   #failWith(error: unknown): void {
-    if (error instanceof AuthTriesError) this.transport.disconnect(disconnectReason.noMoreAuthMethods, 'too many authentication failures', error)
+    if (error instanceof AuthTriesError)
+      this.transport.disconnect(disconnectReason.noMoreAuthMethods, 'too many authentication failures', error)
     else this.transport.failTyped(error)
   }
 
@@ -233,15 +238,20 @@ export class SessionCore {
 
   #handshakeDeadline(): number | undefined {
     const { handshakeTimeoutMs, role } = this.#options
-    if (handshakeTimeoutMs === undefined || this.authenticated || this.transport.failure !== undefined) return undefined
+    if (handshakeTimeoutMs === undefined || this.authenticated || this.transport.failure !== undefined)
+      return undefined
     if (role === 'server') return this.#startedAt + handshakeTimeoutMs
-    const waiting = this.transport.phase.layer === 'transport' ? !this.transport.asksHostKey : this.clientAuth?.waiting === true
+    const waiting =
+      this.transport.phase.layer === 'transport'
+        ? !this.transport.asksHostKey
+        : this.clientAuth?.waiting === true
     return waiting ? this.#progressAt + handshakeTimeoutMs : undefined
   }
 
   tick(now: number): void {
     const handshake = this.#handshakeDeadline()
-    if (handshake !== undefined && now >= handshake) this.transport.fail(new TimeoutError(this.transport.phaseName, this.#options.handshakeTimeoutMs!))
+    if (handshake !== undefined && now >= handshake)
+      this.transport.fail(new TimeoutError(this.transport.phaseName, this.#options.handshakeTimeoutMs!))
     else this.transport.tick(now)
   }
 

@@ -4,16 +4,24 @@
 // key) parks the machine; `wake` says that it goes on. Layers above send through the PacketSink methods and never see keys.
 
 import type { Clock, CryptoProvider, MaybePromise, RandomSource } from '../crypto/provider.ts'
-import { ConnectionLost, HostKeyError, NegotiationError, PeerDisconnected, ProtocolError, SshError, TimeoutError } from '../errors.ts'
+import {
+  ConnectionLost,
+  HostKeyError,
+  NegotiationError,
+  PeerDisconnected,
+  ProtocolError,
+  SshError,
+  TimeoutError,
+} from '../errors.ts'
 import type { AlgorithmOffer } from '../kex/algorithms.ts'
 import { exchangeHash } from '../kex/exchange-hash.ts'
 import { verifyHostKeySignature } from '../kex/host-key.ts'
-import { deriveDirectionKeys } from '../kex/key-derivation.ts'
 import type { KeyMaterial } from '../kex/key-derivation.ts'
+import { deriveDirectionKeys } from '../kex/key-derivation.ts'
 import type { KexMethod } from '../kex/method.ts'
 import { kexMethod } from '../kex/methods.ts'
-import { extInfoMarker, isTerrapinProne, negotiate, strictMarker } from '../kex/negotiate.ts'
 import type { KexInit, Negotiated } from '../kex/negotiate.ts'
+import { extInfoMarker, isTerrapinProne, negotiate, strictMarker } from '../kex/negotiate.ts'
 import { opensshFingerprint } from '../keys/fingerprint.ts'
 import type { Signer } from '../keys/signer.ts'
 import * as limits from '../limits.ts'
@@ -21,10 +29,10 @@ import { kexInit, kexMethodInit, kexMethodReply, newKeys } from '../messages/kex
 import * as number from '../messages/numbers.ts'
 import { debug, disconnect, ignore, ping, pong, unimplemented } from '../messages/transport.ts'
 import type { CipherSuite, Opener } from '../packet/cipher.ts'
-import type { PacketSink } from '../packet/packet-sink.ts'
 import { IdentificationReader, identificationLine } from '../packet/identification.ts'
 import { Inbound } from '../packet/inbound.ts'
 import { Outbound } from '../packet/outbound.ts'
+import type { PacketSink } from '../packet/packet-sink.ts'
 import { plaintextSuite } from '../packet/plaintext.ts'
 import { ReceiveBuffer } from '../packet/receive-buffer.ts'
 import { cipherSuite } from '../packet/suites.ts'
@@ -34,8 +42,8 @@ import { WireError } from '../wire/wire-error.ts'
 import { Writer } from '../wire/writer.ts'
 import { disconnectReasonFor } from './disconnect-reason.ts'
 import { writeExtensions } from './extension-info.ts'
-import { phaseName, verdict } from './phase.ts'
 import type { Phase } from './phase.ts'
+import { phaseName, verdict } from './phase.ts'
 
 export interface RekeyLimits {
   /** Bytes in one direction under one key. */
@@ -141,7 +149,12 @@ export class TransportCore implements PacketSink {
   constructor(options: TransportOptions) {
     this.#options = options
     this.crypto = options.crypto
-    this.#rekey = { bytes: limits.rekeyBytes, packets: limits.rekeyPackets, ms: limits.rekeyMs, ...options.rekey }
+    this.#rekey = {
+      bytes: limits.rekeyBytes,
+      packets: limits.rekeyPackets,
+      ms: limits.rekeyMs,
+      ...options.rekey,
+    }
     this.#kexTimeoutMs = options.kexTimeoutMs ?? 30_000
     this.#identification = new IdentificationReader(options.role)
     const noKeys = { iv: new Uint8Array(0), key: new Uint8Array(0), macKey: new Uint8Array(0) }
@@ -216,7 +229,12 @@ export class TransportCore implements PacketSink {
           const line = this.#identification.read(this.buffer)
           if (line === undefined) return undefined
           this.#theirIdentification = line
-          this.#options.trace?.({ level: 1, layer: 'transport', event: 'identification', detail: { theirs: line } })
+          this.#options.trace?.({
+            level: 1,
+            layer: 'transport',
+            event: 'identification',
+            detail: { theirs: line },
+          })
           continue
         }
         if (silent >= maxSilentPackets) return { type: 'more' }
@@ -242,14 +260,20 @@ export class TransportCore implements PacketSink {
   #receive(payload: Uint8Array): TransportEvent | undefined {
     const { phase } = this
     const type = payload[0]!
-    this.#options.trace?.({ level: 3, layer: 'transport', event: 'received', detail: { message: number.messageName(type), bytes: payload.length } })
+    this.#options.trace?.({
+      level: 3,
+      layer: 'transport',
+      event: 'received',
+      detail: { message: number.messageName(type), bytes: payload.length },
+    })
     if (this.#dropNextPacket) {
       this.#dropNextPacket = false
       if (type < 30 || type > 49) throw this.violation(type)
       return undefined
     }
     const decision = verdict(phase, type)
-    if (type === number.EXT_INFO && decision === 'accept') phase.successMustFollow = phase.layer === 'auth' && !phase.firstAfterNewKeys
+    if (type === number.EXT_INFO && decision === 'accept')
+      phase.successMustFollow = phase.layer === 'auth' && !phase.firstAfterNewKeys
     else phase.successMustFollow = false
     phase.firstAfterNewKeys = false
     if (type > 49) this.#emptyExchanges = 0
@@ -309,7 +333,10 @@ export class TransportCore implements PacketSink {
 
   /** The error for a message that is not allowed now. */
   violation(type: number): ProtocolError {
-    return new ProtocolError(`${number.messageName(type)} is not allowed now`, { phase: this.phaseName, messageName: number.messageName(type) })
+    return new ProtocolError(`${number.messageName(type)} is not allowed now`, {
+      phase: this.phaseName,
+      messageName: number.messageName(type),
+    })
   }
 
   #typed(error: unknown): SshError {
@@ -323,14 +350,19 @@ export class TransportCore implements PacketSink {
     }
     if (error instanceof SshError) return error
     // Fail closed: an exception in a primitive ends the connection (libssh CVE-2023-6918 and its kind went on).
-    return new SshError('ERR_SSH_INTERNAL', `internal error during ${this.phaseName}: ${error instanceof Error ? error.message : String(error)}`, { cause: error })
+    return new SshError(
+      'ERR_SSH_INTERNAL',
+      `internal error during ${this.phaseName}: ${error instanceof Error ? error.message : String(error)}`,
+      { cause: error },
+    )
   }
 
   // --- key exchange (RFC 4253 s7) ---
 
   /** Starts a key exchange now; without effect while one is under way. */
   rekey(): void {
-    if (this.phase.exchange === 'idle' && this.phase.layer !== 'transport' && this.#failure === undefined) this.#startExchange(false)
+    if (this.phase.exchange === 'idle' && this.phase.layer !== 'transport' && this.#failure === undefined)
+      this.#startExchange(false)
   }
 
   #rekeyWhenDue(): void {
@@ -377,7 +409,10 @@ export class TransportCore implements PacketSink {
   }
 
   #onKexInit(payload: Uint8Array): void {
-    if (payload.length > limits.maxKexInitBytes) throw new ProtocolError(`KEXINIT of ${payload.length} bytes, at most ${limits.maxKexInitBytes}`, { phase: this.phaseName })
+    if (payload.length > limits.maxKexInitBytes)
+      throw new ProtocolError(`KEXINIT of ${payload.length} bytes, at most ${limits.maxKexInitBytes}`, {
+        phase: this.phaseName,
+      })
     const { role } = this.#options
     const theirs = kexInit.decode(payload)
     const first = this.phase.layer === 'transport'
@@ -387,19 +422,25 @@ export class TransportCore implements PacketSink {
       this.#peerWantsExtInfo = theirs.kexAlgorithms.includes(extInfoMarker[peer])
       // OpenSSH PROTOCOL 1.10: with strict key exchange KEXINIT must be the first packet.
       if (this.phase.strict && this.#inbound.sequence !== 0) {
-        throw new ProtocolError(`strict key exchange: KEXINIT came as packet ${this.#inbound.sequence}, expected 0`, { phase: this.phaseName })
+        throw new ProtocolError(
+          `strict key exchange: KEXINIT came as packet ${this.#inbound.sequence}, expected 0`,
+          { phase: this.phaseName },
+        )
       }
     }
     if (this.phase.exchange === 'idle') {
       if (++this.#emptyExchanges > maxEmptyExchanges) {
-        throw new ProtocolError(`${maxEmptyExchanges} key exchanges in a row with nothing between them`, { phase: 'rekeying' })
+        throw new ProtocolError(`${maxEmptyExchanges} key exchanges in a row with nothing between them`, {
+          phase: 'rekeying',
+        })
       }
       this.#startExchange(true)
     }
     const exchange = this.#exchange!
     const negotiated = negotiate(role, exchange.ourInit, theirs)
     const method = kexMethod(negotiated.kex)
-    if (method === undefined) throw new SshError('ERR_SSH_INTERNAL', `negotiated an unknown method ${negotiated.kex}`)
+    if (method === undefined)
+      throw new SshError('ERR_SSH_INTERNAL', `negotiated an unknown method ${negotiated.kex}`)
     if (first) this.#refuseTerrapin(negotiated)
     exchange.theirInitPayload = payload.slice()
     exchange.negotiated = negotiated
@@ -425,12 +466,19 @@ export class TransportCore implements PacketSink {
     const exchange = this.#exchange!
     const { clientValue } = kexMethodInit.decode(payload)
     const { negotiated, method } = exchange as Required<Exchange>
-    if (method.server === undefined) throw new SshError('ERR_SSH_INTERNAL', `${method.name} has no server half`)
+    if (method.server === undefined)
+      throw new SshError('ERR_SSH_INTERNAL', `${method.name} has no server half`)
     const half = method.server(crypto, random, clientValue)
     const signer = hostKeys.find((key) => key.algorithms.includes(negotiated.hostKey))
     if (signer === undefined) throw new SshError('ERR_SSH_INTERNAL', `no host key for ${negotiated.hostKey}`)
     const hostKey = signer.publicKeyBlob
-    const hash = this.#hash(exchange as Required<Exchange>, hostKey, clientValue.slice(), half.publicValue, half.encodedSecret)
+    const hash = this.#hash(
+      exchange as Required<Exchange>,
+      hostKey,
+      clientValue.slice(),
+      half.publicValue,
+      half.encodedSecret,
+    )
     this.#await(signer.sign(negotiated.hostKey, hash), (signature) => {
       this.#send(kexMethodReply.bytes({ hostKey, serverValue: half.publicValue, signature }))
       this.#proof ??= { sessionId: hash, hostKey, signature }
@@ -446,7 +494,9 @@ export class TransportCore implements PacketSink {
     const serverValue = reply.serverValue.slice()
     // RFC 4253 s9 leaves a changed host key open; a changed one in mid-session has no honest use.
     if (this.#proof !== undefined && !equalBytes(this.#proof.hostKey, hostKey)) {
-      throw new HostKeyError('changed', 'the server showed another host key in a later key exchange', { hostKey })
+      throw new HostKeyError('changed', 'the server showed another host key in a later key exchange', {
+        hostKey,
+      })
     }
     const encodedSecret = exchange.clientHalf.finish(serverValue)
     const hash = this.#hash(exchange, hostKey, exchange.clientHalf.publicValue, serverValue, encodedSecret)
@@ -455,11 +505,15 @@ export class TransportCore implements PacketSink {
     this.#await(verifyHostKeySignature(this.crypto, algorithm, hostKey, hash, signature), (valid) => {
       const shown = opensshFingerprint(this.crypto, hostKey)
       if (!valid) {
-        throw new HostKeyError('signature', `the server could not prove that it holds the host key ${shown}: its ${algorithm} signature is wrong`, {
-          hostKey,
-          keyType: algorithm,
-          fingerprint: shown,
-        })
+        throw new HostKeyError(
+          'signature',
+          `the server could not prove that it holds the host key ${shown}: its ${algorithm} signature is wrong`,
+          {
+            hostKey,
+            keyType: algorithm,
+            fingerprint: shown,
+          },
+        )
       }
       if (!first) return this.#finishExchange(hash, encodedSecret)
       this.#proof = { sessionId: hash, hostKey, signature }
@@ -485,7 +539,13 @@ export class TransportCore implements PacketSink {
     this.#guard(go)
   }
 
-  #hash(exchange: Required<Exchange>, hostKey: Uint8Array, clientValue: Uint8Array, serverValue: Uint8Array, encodedSecret: Uint8Array): Uint8Array {
+  #hash(
+    exchange: Required<Exchange>,
+    hostKey: Uint8Array,
+    clientValue: Uint8Array,
+    serverValue: Uint8Array,
+    encodedSecret: Uint8Array,
+  ): Uint8Array {
     const isClient = this.#options.role === 'client'
     const ours = this.#options.identification
     const theirs = this.#theirIdentification!
@@ -507,9 +567,17 @@ export class TransportCore implements PacketSink {
     const { negotiated, method } = exchange
     const { crypto } = this
     const isClient = this.#options.role === 'client'
-    const material: KeyMaterial = { hash: method.hash, encodedSecret, exchangeHash: hash, sessionId: this.#proof!.sessionId }
-    const make = (direction: 'client to server' | 'server to client'): { suite: CipherSuite; keys: ReturnType<typeof deriveDirectionKeys> } => {
-      const algorithms = direction === 'client to server' ? negotiated.clientToServer : negotiated.serverToClient
+    const material: KeyMaterial = {
+      hash: method.hash,
+      encodedSecret,
+      exchangeHash: hash,
+      sessionId: this.#proof!.sessionId,
+    }
+    const make = (
+      direction: 'client to server' | 'server to client',
+    ): { suite: CipherSuite; keys: ReturnType<typeof deriveDirectionKeys> } => {
+      const algorithms =
+        direction === 'client to server' ? negotiated.clientToServer : negotiated.serverToClient
       const suite = cipherSuite(crypto, algorithms.cipher, algorithms.mac)
       return { suite, keys: deriveDirectionKeys(crypto, material, direction, suite) }
     }
@@ -520,7 +588,8 @@ export class TransportCore implements PacketSink {
     this.#send(newKeys.bytes({}))
     this.#outbound.activate(outward.suite.sealer(outward.keys), this.phase.strict)
     // Suites keep copies of their own, which destroy() wipes.
-    for (const keys of [inward.keys, outward.keys]) for (const part of [keys.iv, keys.key, keys.macKey]) part.fill(0)
+    for (const keys of [inward.keys, outward.keys])
+      for (const part of [keys.iv, keys.key, keys.macKey]) part.fill(0)
     this.phase.exchange = 'newkeys'
     this.#algorithms = {
       kex: negotiated.kex,
@@ -546,13 +615,21 @@ export class TransportCore implements PacketSink {
       this.phase.layer = 'service'
       this.phase.firstAfterNewKeys = true
     }
-    this.#options.trace?.({ level: first ? 1 : 2, layer: 'kex', event: 'new keys', detail: { kex: this.#algorithms!.kex, cipher: this.#algorithms!.cipherServerToClient } })
+    this.#options.trace?.({
+      level: first ? 1 : 2,
+      layer: 'kex',
+      event: 'new keys',
+      detail: { kex: this.#algorithms!.kex, cipher: this.#algorithms!.cipherServerToClient },
+    })
     return { type: 'keys', first }
   }
 
   /** Goes on with the result of what may be asynchronous; parked until then. */
   #await<T>(result: MaybePromise<T>, then: (value: T) => void): void {
-    if (!(result instanceof Promise)) return then(result)
+    if (!(result instanceof Promise)) {
+      then(result)
+      return
+    }
     this.#parked = true
     result.then(
       (value) => {
@@ -603,8 +680,16 @@ export class TransportCore implements PacketSink {
     // RFC 4253 s7.1: nothing but the exchange's messages between our KEXINIT and our NEWKEYS.
     this.#queue.push(side.copy())
     this.#queuedBytes += side.length
-    if (this.#handling && (++this.#queuedReplies > limits.maxQueuedPacketsInKex || this.#queuedBytes > limits.maxQueuedBytesInKex)) {
-      this.fail(new ProtocolError(`the peer caused more than ${limits.maxQueuedPacketsInKex} replies while keys are exchanged`, { phase: this.phaseName }))
+    if (
+      this.#handling &&
+      (++this.#queuedReplies > limits.maxQueuedPacketsInKex || this.#queuedBytes > limits.maxQueuedBytesInKex)
+    ) {
+      this.fail(
+        new ProtocolError(
+          `the peer caused more than ${limits.maxQueuedPacketsInKex} replies while keys are exchanged`,
+          { phase: this.phaseName },
+        ),
+      )
     }
   }
 
@@ -650,7 +735,8 @@ export class TransportCore implements PacketSink {
   /** When `tick` wants to be called next, on the injected clock; undefined for never. */
   get deadline(): number | undefined {
     if (this.#failure !== undefined) return undefined
-    if (this.#exchange !== undefined) return this.#onTrusted === undefined ? this.#exchange.startedAt + this.#kexTimeoutMs : undefined
+    if (this.#exchange !== undefined)
+      return this.#onTrusted === undefined ? this.#exchange.startedAt + this.#kexTimeoutMs : undefined
     return this.phase.layer === 'connection' ? this.#keyedAt + this.#rekey.ms : undefined
   }
 
@@ -707,7 +793,12 @@ export class TransportCore implements PacketSink {
     this.#onTrusted = undefined
     this.#queue = []
     this.#side = undefined
-    this.#options.trace?.({ level: 1, layer: 'transport', event: 'ended', detail: { code: error.code, message: error.message } })
+    this.#options.trace?.({
+      level: 1,
+      layer: 'transport',
+      event: 'ended',
+      detail: { code: error.code, message: error.message },
+    })
   }
 
   /** Wipes keys; after the last `take`. */
@@ -734,6 +825,11 @@ export class TerrapinError extends NegotiationError {
   override readonly code: string = 'ERR_SSH_TERRAPIN'
 
   constructor(algorithm: string) {
-    super('kex', [strictMarker.client, strictMarker.server], [], `; without strict key exchange ${algorithm} is open to CVE-2023-48795 (allowTerrapin: true accepts that)`)
+    super(
+      'kex',
+      [strictMarker.client, strictMarker.server],
+      [],
+      `; without strict key exchange ${algorithm} is open to CVE-2023-48795 (allowTerrapin: true accepts that)`,
+    )
   }
 }

@@ -2,7 +2,7 @@
 // Preference orders; a name list is never extended silently: what the user names is what is offered.
 
 import type { CryptoProvider } from '../crypto/provider.ts'
-import { UsageError, quote } from '../errors.ts'
+import { quote, UsageError } from '../errors.ts'
 import { isAead, knownCiphers, knownMacs } from '../packet/suites.ts'
 import { kexMethod, knownKexMethods } from './methods.ts'
 
@@ -27,9 +27,21 @@ const defaultKexClient = [
   'diffie-hellman-group14-sha256',
 ]
 
-const hostKeySignatures = ['ssh-ed25519', 'ecdsa-sha2-nistp256', 'ecdsa-sha2-nistp384', 'ecdsa-sha2-nistp521', 'rsa-sha2-512', 'rsa-sha2-256']
+const hostKeySignatures = [
+  'ssh-ed25519',
+  'ecdsa-sha2-nistp256',
+  'ecdsa-sha2-nistp384',
+  'ecdsa-sha2-nistp521',
+  'rsa-sha2-512',
+  'rsa-sha2-256',
+]
 const certSuffix = '-cert-v01@openssh.com'
-const defaultMacs = ['hmac-sha2-256-etm@openssh.com', 'hmac-sha2-512-etm@openssh.com', 'hmac-sha2-256', 'hmac-sha2-512']
+const defaultMacs = [
+  'hmac-sha2-256-etm@openssh.com',
+  'hmac-sha2-512-etm@openssh.com',
+  'hmac-sha2-256',
+  'hmac-sha2-512',
+]
 const ctrCiphers = ['aes256-ctr', 'aes192-ctr', 'aes128-ctr']
 const hardwareTokenHostKeys = ['sk-ssh-ed25519@openssh.com', 'sk-ecdsa-sha2-nistp256@openssh.com']
 
@@ -38,7 +50,10 @@ export function defaultOffer(crypto: CryptoProvider, role: 'client' | 'server'):
   const signatures = hostKeySignatures.filter((name) => crypto.supportsKey(keyFamily(name)))
   return {
     // Finite-field groups only as client and last: a server that offers them invites costly handshakes (CVE-2002-20001).
-    kex: role === 'client' ? defaultKexClient : defaultKexClient.filter((name) => kexMethod(name)?.server !== undefined),
+    kex:
+      role === 'client'
+        ? defaultKexClient
+        : defaultKexClient.filter((name) => kexMethod(name)?.server !== undefined),
     hostKeys: [...signatures.map((name) => name + certSuffix), ...signatures],
     ciphers: [...crypto.fastestCiphers, ...ctrCiphers],
     macs: defaultMacs,
@@ -58,10 +73,16 @@ const knownHostKeys = new Set([
 ])
 
 /** The default offer with the user's lists in place of ours. Throws UsageError for names we do not have. */
-export function resolveOffer(crypto: CryptoProvider, role: 'client' | 'server', wanted: Partial<AlgorithmOffer> = {}): AlgorithmOffer {
+export function resolveOffer(
+  crypto: CryptoProvider,
+  role: 'client' | 'server',
+  wanted: Partial<AlgorithmOffer> = {},
+): AlgorithmOffer {
   const offer = { ...defaultOffer(crypto, role) }
   const known = {
-    kex: new Set<string>(knownKexMethods.filter((name) => role === 'client' || kexMethod(name)?.server !== undefined)),
+    kex: new Set<string>(
+      knownKexMethods.filter((name) => role === 'client' || kexMethod(name)?.server !== undefined),
+    ),
     hostKeys: knownHostKeys,
     ciphers: new Set<string>(knownCiphers),
     macs: new Set<string>(knownMacs),
@@ -75,7 +96,9 @@ export function resolveOffer(crypto: CryptoProvider, role: 'client' | 'server', 
     }
     for (const name of names) {
       if (!known[category].has(name)) {
-        throw new UsageError(`algorithms.${category}: ${quote(name)} is not one of ${[...known[category]].join(', ')}`)
+        throw new UsageError(
+          `algorithms.${category}: ${quote(name)} is not one of ${[...known[category]].join(', ')}`,
+        )
       }
     }
     offer[category] = names

@@ -1,6 +1,6 @@
 import type { CryptoProvider, HashName } from '../crypto/provider.ts'
-import { Writer } from '../wire/writer.ts'
 import { utf8Bytes } from '../wire/bytes.ts'
+import { Writer } from '../wire/writer.ts'
 
 /** What both sides hash to the exchange hash H (RFC 4253 s8, RFC 5656 s4, RFC 8731 s3). */
 export interface ExchangeTranscript {
@@ -17,7 +17,11 @@ export interface ExchangeTranscript {
   encodedSecret: Uint8Array
 }
 
-export function exchangeHash(crypto: CryptoProvider, hash: HashName, transcript: ExchangeTranscript): Uint8Array {
+export function exchangeHash(
+  crypto: CryptoProvider,
+  hash: HashName,
+  transcript: ExchangeTranscript,
+): Uint8Array {
   const writer = new Writer(4096)
   writer
     .string(utf8Bytes(transcript.clientIdentification))

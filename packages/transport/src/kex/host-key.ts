@@ -1,8 +1,8 @@
 import type { CryptoProvider, MaybePromise } from '../crypto/provider.ts'
 import { parseCertificate } from '../keys/certificate.ts'
 import { parsePublicKey } from '../keys/public-key.ts'
-import { algorithmForBlob, isCertificateAlgorithm } from '../keys/signature-algorithms.ts'
 import { verifySignature } from '../keys/signature.ts'
+import { algorithmForBlob, isCertificateAlgorithm } from '../keys/signature-algorithms.ts'
 
 /**
  * Whether the server holds the private half of `hostKey`: its signature over the exchange hash (RFC 4253 s8).

@@ -10,7 +10,12 @@ export interface KeyMaterial {
 }
 
 /** HASH(K || H || X || session_id), extended by HASH(K || H || K1 || ...) as far as needed (RFC 4253 s7.2). */
-export function deriveKey(crypto: CryptoProvider, material: KeyMaterial, letter: string, length: number): Uint8Array {
+export function deriveKey(
+  crypto: CryptoProvider,
+  material: KeyMaterial,
+  letter: string,
+  length: number,
+): Uint8Array {
   const { hash, encodedSecret, exchangeHash, sessionId } = material
   const out = new Uint8Array(length)
   let block = crypto.digest(hash, encodedSecret, exchangeHash, Uint8Array.of(letter.charCodeAt(0)), sessionId)

@@ -1,8 +1,8 @@
 // Algorithm negotiation (RFC 4253 s7.1): a pure function of both KEXINITs.
 // The client's order decides; each direction is negotiated on its own. Markers (ext-info, strict) ride in the kex list.
 
-import { NegotiationError } from '../errors.ts'
 import type { NegotiationCategory } from '../errors.ts'
+import { NegotiationError } from '../errors.ts'
 import type { kexInit } from '../messages/kex.ts'
 import { isAead } from '../packet/suites.ts'
 import type { MessageOf } from '../wire/codec.ts'
@@ -10,7 +10,10 @@ import type { MessageOf } from '../wire/codec.ts'
 export type KexInit = MessageOf<typeof kexInit>
 
 /** OpenSSH PROTOCOL 1.10 "strict KEX"; RFC 8308 s2.1. */
-export const strictMarker = { client: 'kex-strict-c-v00@openssh.com', server: 'kex-strict-s-v00@openssh.com' } as const
+export const strictMarker = {
+  client: 'kex-strict-c-v00@openssh.com',
+  server: 'kex-strict-s-v00@openssh.com',
+} as const
 export const extInfoMarker = { client: 'ext-info-c', server: 'ext-info-s' } as const
 
 export interface DirectionAlgorithms {
@@ -36,7 +39,8 @@ export function negotiate(role: 'client' | 'server', ours: KexInit, theirs: KexI
   const choose = (category: NegotiationCategory, pick: (init: KexInit) => readonly string[]): string => {
     const offered = pick(server)
     const common = pick(client).find((name) => offered.includes(name))
-    if (common === undefined) throw new NegotiationError(category, withoutMarkers(pick(ours)), withoutMarkers(pick(theirs)))
+    if (common === undefined)
+      throw new NegotiationError(category, withoutMarkers(pick(ours)), withoutMarkers(pick(theirs)))
     return common
   }
   const kex = choose('kex', (init) => withoutMarkers(init.kexAlgorithms))
@@ -49,12 +53,16 @@ export function negotiate(role: 'client' | 'server', ours: KexInit, theirs: KexI
     clientToServer: {
       cipher: cipherClientToServer,
       // RFC 5647 s5.1 is unusable; OpenSSH's rule: an AEAD cipher ignores the MAC lists.
-      mac: isAead(cipherClientToServer) ? undefined : choose('mac client to server', (init) => init.macsClientToServer),
+      mac: isAead(cipherClientToServer)
+        ? undefined
+        : choose('mac client to server', (init) => init.macsClientToServer),
       compression: choose('compression client to server', (init) => init.compressionClientToServer),
     },
     serverToClient: {
       cipher: cipherServerToClient,
-      mac: isAead(cipherServerToClient) ? undefined : choose('mac server to client', (init) => init.macsServerToClient),
+      mac: isAead(cipherServerToClient)
+        ? undefined
+        : choose('mac server to client', (init) => init.macsServerToClient),
       compression: choose('compression server to client', (init) => init.compressionServerToClient),
     },
     // RFC 4253 s7: a guess is right when both sides' first kex and host key algorithms agree.
@@ -74,7 +82,10 @@ function withoutMarkers(names: readonly string[]): readonly string[] {
  * ChaCha20-Poly1305 and encrypt-then-MAC go on decrypting after a packet was cut out.
  */
 export function isTerrapinProne(direction: DirectionAlgorithms): boolean {
-  return isTerrapinProneName(direction.cipher) || (direction.mac !== undefined && isTerrapinProneName(direction.mac))
+  return (
+    isTerrapinProneName(direction.cipher) ||
+    (direction.mac !== undefined && isTerrapinProneName(direction.mac))
+  )
 }
 
 export function isTerrapinProneName(name: string): boolean {

@@ -47,7 +47,7 @@ export interface PresentedHostKey {
   readonly port: number
   /** Host key algorithm as negotiated, e.g. 'rsa-sha2-512'. */
   readonly algorithm: string
-  /** The blob as it came: a key, or a certificate. */
+  /** The blob as it came, copied: a key, or a certificate. */
   readonly keyBlob: Uint8Array
   /** The key, without the certificate around it. */
   readonly publicKey: PublicKey
@@ -77,7 +77,9 @@ export function presentHostKey(
   const certificate =
     entry !== undefined && isCertificateType(entry.blobType) ? parseCertificate(shown.keyBlob) : undefined
   const publicKey = certificate?.publicKey ?? parsePublicKey(shown.keyBlob)
-  return { ...shown, publicKey, certificate, fingerprint: opensshFingerprint(crypto, publicKey.blob) }
+  const keyBlob = certificate?.blob ?? publicKey.blob
+  const fingerprint = opensshFingerprint(crypto, publicKey.blob)
+  return { ...shown, keyBlob, publicKey, certificate, fingerprint }
 }
 
 /** The error for a verdict that is not 'trusted'. */

@@ -13,6 +13,9 @@ export interface KeyText {
   comment: string
 }
 
+/** RFC 4716 s3.3: a header's tag has at most 64 bytes, its value at most 1024; with some room for what programs write. */
+const maxHeaderLength = 2048
+
 const rfc4716Begin = '---- BEGIN SSH2 PUBLIC KEY ----'
 const rfc4716End = '---- END SSH2 PUBLIC KEY ----'
 
@@ -48,7 +51,9 @@ function splitRfc4716(text: string): KeyText {
   for (; at < end; at++) {
     let line = lines[at]!
     if (!line.includes(':')) break
-    while (line.endsWith('\\') && at + 1 < end) line = line.slice(0, -1) + lines[++at]!
+    while (line.endsWith('\\') && at + 1 < end && line.length <= maxHeaderLength)
+      line = line.slice(0, -1) + lines[++at]!
+    if (line.length > maxHeaderLength) throw new KeyFormatError('a header of the RFC 4716 file is too long')
     const colon = line.indexOf(':')
     if (line.slice(0, colon).toLowerCase() === 'comment') comment = unquote(line.slice(colon + 1).trim())
   }

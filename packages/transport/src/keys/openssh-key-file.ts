@@ -153,7 +153,8 @@ export function formatPrivateKey(
   }
   const check = new Uint8Array(4)
   random(check)
-  const secret = new Writer(1024).raw(check).raw(check)
+  // Large enough for any key: a buffer that grew would leave the secret behind in the old one.
+  const secret = new Writer(32_768).raw(check).raw(check)
   writePrivateKeyFields(secret, key)
   secret.text(key.comment)
   const blockSize = encrypted ? 16 : 8

@@ -24,10 +24,9 @@ export function readPem(text: string): Pem {
   const headers = new Map<string, string>()
   let at = 0
   for (; at < lines.length; at++) {
-    let line = lines[at]!
+    const line = lines[at]!
     const colon = line.indexOf(':')
     if (colon < 0) break
-    while (line.endsWith('\\') && at + 1 < lines.length) line = line.slice(0, -1) + lines[++at]!
     headers.set(line.slice(0, colon), line.slice(colon + 1).trim())
   }
   const body = fromBase64(lines.slice(at).join('').replace(/[ \t]/g, ''))

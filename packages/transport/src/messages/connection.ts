@@ -5,7 +5,11 @@ import { bool, message, rest, string, text, u32 } from '../wire/codec.ts'
 import * as number from './numbers.ts'
 
 /** RFC 4254 s4. */
-export const globalRequest = message('GLOBAL_REQUEST', number.GLOBAL_REQUEST, { request: text, wantReply: bool, payload: rest })
+export const globalRequest = message('GLOBAL_REQUEST', number.GLOBAL_REQUEST, {
+  request: text,
+  wantReply: bool,
+  payload: rest,
+})
 export const requestSuccess = message('REQUEST_SUCCESS', number.REQUEST_SUCCESS, { payload: rest })
 export const requestFailure = message('REQUEST_FAILURE', number.REQUEST_FAILURE, {})
 /** RFC 4254 s5.1. */
@@ -16,13 +20,17 @@ export const channelOpen = message('CHANNEL_OPEN', number.CHANNEL_OPEN, {
   maxPacket: u32,
   payload: rest,
 })
-export const channelOpenConfirmation = message('CHANNEL_OPEN_CONFIRMATION', number.CHANNEL_OPEN_CONFIRMATION, {
-  recipientChannel: u32,
-  senderChannel: u32,
-  initialWindow: u32,
-  maxPacket: u32,
-  payload: rest,
-})
+export const channelOpenConfirmation = message(
+  'CHANNEL_OPEN_CONFIRMATION',
+  number.CHANNEL_OPEN_CONFIRMATION,
+  {
+    recipientChannel: u32,
+    senderChannel: u32,
+    initialWindow: u32,
+    maxPacket: u32,
+    payload: rest,
+  },
+)
 /** Description and language tag are missing in some peers. */
 export const channelOpenFailure = message(
   'CHANNEL_OPEN_FAILURE',
@@ -31,8 +39,14 @@ export const channelOpenFailure = message(
   { trailing: 'ignore' },
 )
 /** RFC 4254 s5.2. */
-export const channelWindowAdjust = message('CHANNEL_WINDOW_ADJUST', number.CHANNEL_WINDOW_ADJUST, { recipientChannel: u32, bytes: u32 })
-export const channelData = message('CHANNEL_DATA', number.CHANNEL_DATA, { recipientChannel: u32, data: string })
+export const channelWindowAdjust = message('CHANNEL_WINDOW_ADJUST', number.CHANNEL_WINDOW_ADJUST, {
+  recipientChannel: u32,
+  bytes: u32,
+})
+export const channelData = message('CHANNEL_DATA', number.CHANNEL_DATA, {
+  recipientChannel: u32,
+  data: string,
+})
 export const channelExtendedData = message('CHANNEL_EXTENDED_DATA', number.CHANNEL_EXTENDED_DATA, {
   recipientChannel: u32,
   dataType: u32,
@@ -52,7 +66,14 @@ export const channelSuccess = message('CHANNEL_SUCCESS', number.CHANNEL_SUCCESS,
 export const channelFailure = message('CHANNEL_FAILURE', number.CHANNEL_FAILURE, { recipientChannel: u32 })
 
 /** Request payloads (RFC 4254 s6). */
-export const ptyFields = { term: text, columns: u32, rows: u32, widthPixels: u32, heightPixels: u32, modes: string }
+export const ptyFields = {
+  term: text,
+  columns: u32,
+  rows: u32,
+  widthPixels: u32,
+  heightPixels: u32,
+  modes: string,
+}
 export const windowChangeFields = { columns: u32, rows: u32, widthPixels: u32, heightPixels: u32 }
 export const envFields = { name: text, value: text }
 export const execFields = { command: text }

@@ -24,4 +24,8 @@ export const newKeys = message('NEWKEYS', number.NEWKEYS, {})
 /** KEXDH_INIT, KEX_ECDH_INIT, KEX_HYBRID_INIT: one public value, whose inner form is the method's. */
 export const kexMethodInit = message('KEX_INIT', number.KEX_INIT, { clientValue: string })
 /** KEXDH_REPLY, KEX_ECDH_REPLY, KEX_HYBRID_REPLY. */
-export const kexMethodReply = message('KEX_REPLY', number.KEX_REPLY, { hostKey: string, serverValue: string, signature: string })
+export const kexMethodReply = message('KEX_REPLY', number.KEX_REPLY, {
+  hostKey: string,
+  serverValue: string,
+  signature: string,
+})

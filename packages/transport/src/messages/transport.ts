@@ -1,10 +1,15 @@
 // Transport layer generic messages (RFC 4253 s10, s11; RFC 8308 s2.3; OpenSSH PROTOCOL "ping@openssh.com").
 
-import { bool, message, string, text, u32, rest } from '../wire/codec.ts'
+import { bool, message, rest, string, text, u32 } from '../wire/codec.ts'
 import * as number from './numbers.ts'
 
 /** RFC 4253 s11.1. Some peers leave the language tag out or append to it, so what follows is not checked: the connection ends anyway. */
-export const disconnect = message('DISCONNECT', number.DISCONNECT, { reason: u32, description: text }, { trailing: 'ignore' })
+export const disconnect = message(
+  'DISCONNECT',
+  number.DISCONNECT,
+  { reason: u32, description: text },
+  { trailing: 'ignore' },
+)
 /** RFC 4253 s11.2. */
 export const ignore = message('IGNORE', number.IGNORE, { data: string }, { trailing: 'ignore' })
 /** RFC 4253 s11.4. */

@@ -12,8 +12,13 @@ export const ourIdentification = 'SSH-2.0-sshblock_0.1'
 
 /** The line to send, CR LF included. */
 export function identificationLine(identification: string): Uint8Array {
-  if (!/^SSH-2\.0-[\x21-\x2c\x2e-\x7e]+( [\x20-\x7e]*)?$/.test(identification) || identification.length > maxIdentificationBytes - 2) {
-    throw new RangeError(`identification must look like "SSH-2.0-name" in printable ASCII, got ${quote(identification)}`)
+  if (
+    !/^SSH-2\.0-[\x21-\x2c\x2e-\x7e]+( [\x20-\x7e]*)?$/.test(identification) ||
+    identification.length > maxIdentificationBytes - 2
+  ) {
+    throw new RangeError(
+      `identification must look like "SSH-2.0-name" in printable ASCII, got ${quote(identification)}`,
+    )
   }
   return utf8Bytes(`${identification}\r\n`)
 }
@@ -36,17 +41,20 @@ export class IdentificationReader {
       const held = buffer.bytes.subarray(buffer.start, buffer.end)
       const lineFeed = held.indexOf(10)
       const isIdentification = startsWithSsh(held)
-      const limit = isIdentification === true ? maxIdentificationBytes : maxPreIdentificationBytes - this.#bytes
+      const limit =
+        isIdentification === true ? maxIdentificationBytes : maxPreIdentificationBytes - this.#bytes
       if (lineFeed === -1 ? held.length >= limit : lineFeed + 1 > limit) {
         throw notSsh(held, `its first line is longer than ${limit} bytes`)
       }
-      if (isIdentification === false && this.#role === 'server') throw notSsh(held, 'a client sends nothing before its identification')
+      if (isIdentification === false && this.#role === 'server')
+        throw notSsh(held, 'a client sends nothing before its identification')
       if (lineFeed === -1) return undefined
       const line = buffer.take(lineFeed + 1)
       if (isIdentification === true) return checked(line)
       this.#lines++
       this.#bytes += line.length
-      if (this.#lines > maxPreIdentificationLines) throw notSsh(line, `it sent more than ${maxPreIdentificationLines} lines before its identification`)
+      if (this.#lines > maxPreIdentificationLines)
+        throw notSsh(line, `it sent more than ${maxPreIdentificationLines} lines before its identification`)
     }
   }
 }
@@ -68,7 +76,8 @@ function checked(line: Uint8Array): string {
   if (body.includes(0) || body.includes(13)) throw notSsh(line, 'its identification holds a NUL or a CR')
   const text = utf8Text(body)
   // RFC 4253 s5.1: protocol version 1.99 is 2.0 with compatibility.
-  if (!text.startsWith('SSH-2.0-') && !text.startsWith('SSH-1.99-')) throw notSsh(line, 'it speaks another protocol version')
+  if (!text.startsWith('SSH-2.0-') && !text.startsWith('SSH-1.99-'))
+    throw notSsh(line, 'it speaks another protocol version')
   return text
 }
 

@@ -111,7 +111,8 @@ export class Inbound {
   #countPacket(bytes: number): number {
     const sequence = this.#nextSequence
     // Never reuse a nonce: a peer that lets the number come round without new keys is cut off (RFC 4344 s3.1).
-    if (this.packetsUnderKey >= maxSequence) throw new ProtocolError('the peer sent 2^32 packets under one key', { phase: 'rekeying' })
+    if (this.packetsUnderKey >= maxSequence)
+      throw new ProtocolError('the peer sent 2^32 packets under one key', { phase: 'rekeying' })
     this.bytesUnderKey += bytes
     this.packetsUnderKey++
     this.#nextSequence = (sequence + 1) >>> 0
@@ -125,7 +126,10 @@ export class Inbound {
 
   /** Puts the peer's new keys in force: NEWKEYS was the last packet under the old ones. */
   activate(opener: Opener, resetSequence: boolean): void {
-    if (this.#opening.length > 0) throw new ProtocolError('a packet after NEWKEYS was opened with the old keys', { phase: 'key exchange' })
+    if (this.#opening.length > 0)
+      throw new ProtocolError('a packet after NEWKEYS was opened with the old keys', {
+        phase: 'key exchange',
+      })
     this.#opener.destroy()
     this.#opener = opener
     this.bytesUnderKey = 0

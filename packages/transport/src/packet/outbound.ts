@@ -2,8 +2,8 @@
 // Owns the sealer, the sequence number and the rekey counters of its direction. One packet at a time is being written;
 // one (CHANNEL_DATA) may be left open to be filled further, and is finished before anything follows it.
 
-import { ProtocolError, UsageError } from '../errors.ts'
 import type { RandomSource } from '../crypto/provider.ts'
+import { ProtocolError, UsageError } from '../errors.ts'
 import { maxSequence, minPadding } from '../limits.ts'
 import { writeU32 } from '../wire/bytes.ts'
 import type { Writer } from '../wire/writer.ts'
@@ -74,7 +74,8 @@ export class Outbound {
   end(): void {
     const { outbox } = this
     const sealer = this.#sealer
-    if (this.packetsUnderKey >= maxSequence) throw new ProtocolError('2^32 packets under one key', { phase: 'rekeying' })
+    if (this.packetsUnderKey >= maxSequence)
+      throw new ProtocolError('2^32 packets under one key', { phase: 'rekeying' })
     const payloadLength = outbox.length - outbox.packetStart - headerBytes
     if (payloadLength < 1) throw new UsageError('a packet needs a payload')
     const counted = (sealer.lengthInBlock ? 4 : 0) + 1 + payloadLength

@@ -100,6 +100,7 @@ export class Outbox extends Writer {
 
   /** Gives back what `take()` returned, for reuse. */
   release(taken: Uint8Array): void {
-    if (taken.buffer.byteLength === slabBytes && this.#spare.length < maxSpareSlabs) this.#spare.push(new Uint8Array(taken.buffer))
+    if (taken.buffer.byteLength === slabBytes && this.#spare.length < maxSpareSlabs)
+      this.#spare.push(new Uint8Array(taken.buffer))
   }
 }

@@ -39,7 +39,8 @@ export class ReceiveBuffer {
   }
 
   commit(count: number): void {
-    if (count > this.bytes.length - this.end) throw new RangeError(`commit of ${count} bytes, ${this.bytes.length - this.end} were reserved`)
+    if (count > this.bytes.length - this.end)
+      throw new RangeError(`commit of ${count} bytes, ${this.bytes.length - this.end} were reserved`)
     this.end += count
     this.totalBytes += count
     // A read that filled what it was given says that more is waiting: give the next one more room.

@@ -174,7 +174,7 @@ export class SessionChannel implements ByteChannel {
         },
         cancel: () => {
           isOver = true
-          this.close()
+          this.readingCancelled()
         },
       },
       // A chunk has a price of its own, so that a stream of one-byte packets does not fill the queue with them.
@@ -187,7 +187,7 @@ export class SessionChannel implements ByteChannel {
         else controller.enqueue(view.slice())
         if ((controller.desiredSize ?? 0) <= 0) this.pause()
       },
-      writable: () => this.#wakeWriter(),
+      writable: () => {},
       end: () => {
         if (isOver) return
         isOver = true
@@ -204,6 +204,11 @@ export class SessionChannel implements ByteChannel {
       },
     })
     return stream
+  }
+
+  /** Nobody wants to read any more. */
+  protected readingCancelled(): void {
+    this.close()
   }
 
   #writerWaits: (() => void) | undefined
@@ -306,6 +311,7 @@ export class SessionChannel implements ByteChannel {
   }
 
   deliverWritable(): void {
+    this.#wakeWriter()
     this.#receiver?.writable()
   }
 

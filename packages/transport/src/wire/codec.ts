@@ -25,7 +25,10 @@ export const string: Codec<Uint8Array> = { read: (r) => r.string(), write: (w, v
 /** A UTF-8 string. */
 export const text: Codec<string> = { read: (r) => r.text(), write: (w, v) => void w.text(v) }
 /** A non-negative integer as its big-endian magnitude without leading zeros; a view when read. */
-export const unsignedMpint: Codec<Uint8Array> = { read: (r) => r.unsignedMpint(), write: (w, v) => void w.unsignedMpint(v) }
+export const unsignedMpint: Codec<Uint8Array> = {
+  read: (r) => r.unsignedMpint(),
+  write: (w, v) => void w.unsignedMpint(v),
+}
 export const nameList: Codec<readonly string[]> = {
   read: (r) => r.nameList(nameListLimits),
   write: (w, v) => void w.nameList(v),
@@ -44,6 +47,7 @@ export function fixed(length: number): Codec<Uint8Array> {
   }
 }
 
+// biome-ignore lint/suspicious/noExplicitAny: codecs are invariant in T, and `unknown` would refuse every one of them.
 export type Fields = Readonly<Record<string, Codec<any>>>
 export type ValueOf<F extends Fields> = { readonly [K in keyof F]: F[K] extends Codec<infer T> ? T : never }
 
@@ -104,12 +108,18 @@ export function message<const F extends Fields>(
 /** Encodes a run of fields without a message number (key blobs, signed data, request payloads). */
 export function encodeFields<const F extends Fields>(fields: F, value: ValueOf<F>): Uint8Array {
   const writer = new Writer()
-  for (const [key, codec] of Object.entries(fields)) codec.write(writer, (value as Record<string, unknown>)[key])
+  for (const [key, codec] of Object.entries(fields))
+    codec.write(writer, (value as Record<string, unknown>)[key])
   return writer.copy()
 }
 
 /** Decodes a run of fields without a message number; `name` goes into errors. Throws WireError. */
-export function decodeFields<const F extends Fields>(name: string, fields: F, bytes: Uint8Array, options: { trailing?: 'ignore' } = {}): ValueOf<F> {
+export function decodeFields<const F extends Fields>(
+  name: string,
+  fields: F,
+  bytes: Uint8Array,
+  options: { trailing?: 'ignore' } = {},
+): ValueOf<F> {
   const reader = new Reader(bytes)
   const value: Record<string, unknown> = {}
   let field: string | undefined

@@ -88,8 +88,10 @@ export class Reader {
     if (bytes.length > 0) {
       const first = bytes[0]!
       const second = bytes[1]
-      if (first === 0 && (second === undefined || second < 0x80)) throw new WireError('mpint with needless leading 0', start)
-      if (first === 0xff && second !== undefined && second >= 0x80) throw new WireError('mpint with needless leading 255', start)
+      if (first === 0 && (second === undefined || second < 0x80))
+        throw new WireError('mpint with needless leading 0', start)
+      if (first === 0xff && second !== undefined && second >= 0x80)
+        throw new WireError('mpint with needless leading 255', start)
     }
     return bytes
   }
@@ -108,14 +110,18 @@ export class Reader {
     const start = this.at
     const bytes = this.string()
     if (bytes.length === 0) return []
-    if (bytes.length > limits.maxNames * (limits.maxNameBytes + 1)) throw new WireError(`name-list of ${bytes.length} bytes`, start)
+    if (bytes.length > limits.maxNames * (limits.maxNameBytes + 1))
+      throw new WireError(`name-list of ${bytes.length} bytes`, start)
     const names = utf8Text(bytes).split(',')
     // Peers exist that end a list in a comma or leave holes; an empty name never matches anything, so drop it.
     const kept = names.filter((name) => name !== '')
-    if (kept.length > limits.maxNames) throw new WireError(`name-list of ${kept.length} names, at most ${limits.maxNames}`, start)
+    if (kept.length > limits.maxNames)
+      throw new WireError(`name-list of ${kept.length} names, at most ${limits.maxNames}`, start)
     for (const name of kept) {
-      if (name.length > limits.maxNameBytes) throw new WireError(`name of ${name.length} bytes, at most ${limits.maxNameBytes}`, start)
-      if (!/^[\x21-\x7e]+$/.test(name)) throw new WireError('name with a character outside printable US-ASCII', start)
+      if (name.length > limits.maxNameBytes)
+        throw new WireError(`name of ${name.length} bytes, at most ${limits.maxNameBytes}`, start)
+      if (!/^[\x21-\x7e]+$/.test(name))
+        throw new WireError('name with a character outside printable US-ASCII', start)
     }
     return kept
   }

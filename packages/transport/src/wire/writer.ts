@@ -57,7 +57,8 @@ export class Writer {
 
   /** A u64 given as a number, which must be a non-negative safe integer. */
   u64Number(value: number): this {
-    if (!Number.isSafeInteger(value) || value < 0) throw new RangeError(`expected an integer from 0 to 2^53 - 1, got ${value}`)
+    if (!Number.isSafeInteger(value) || value < 0)
+      throw new RangeError(`expected an integer from 0 to 2^53 - 1, got ${value}`)
     const at = this.reserve(8)
     writeU32(this.buffer, at, Math.floor(value / 0x1_0000_0000))
     writeU32(this.buffer, at + 4, value % 0x1_0000_0000)

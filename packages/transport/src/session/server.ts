@@ -1,0 +1,473 @@
+// Serving one SSH connection over any ByteDuplex: handshake, authentication by policy, then a Session whose channels go to
+// the application's handlers. Default deny: a client gets what ServerOptions enables and the login's permissions leave.
+//
+//     const connection = serveSsh(duplex, { crypto, hostKeys, auth: { authorizedKeys }, subsystems: { sftp } })
+//     await connection.closed
+
+import { MethodOrder } from '../auth/method-order.ts'
+import { isDestinationPermitted } from '../auth/permissions.ts'
+import { normalizeAddress } from '../auth/source-address.ts'
+import { ServerAuth } from '../auth/server-auth.ts'
+import type { ServerAuthEvent } from '../auth/server-auth.ts'
+import type { IncomingGlobalRequest, IncomingOpen } from '../connection/mux.ts'
+import { SessionCore } from '../core/session-core.ts'
+import type { SessionEvent } from '../core/session-core.ts'
+import type { Clock } from '../crypto/provider.ts'
+import { systemRandom } from '../crypto/random.ts'
+import { ClosedError, UsageError } from '../errors.ts'
+import type { SshError } from '../errors.ts'
+import { resolveOffer } from '../kex/algorithms.ts'
+import type { AlgorithmOffer } from '../kex/algorithms.ts'
+import { opensshFingerprint } from '../keys/fingerprint.ts'
+import { peekKeyType } from '../keys/public-key.ts'
+import { isCertificateAlgorithm, signatureAlgorithm, signatureAlgorithmNames } from '../keys/signature-algorithms.ts'
+import { verifySignature } from '../keys/signature.ts'
+import { maxSessionChannelsServer, preAuthMs } from '../limits.ts'
+import { directStreamlocalFields, directTcpipFields } from '../messages/connection.ts'
+import { openFailure } from '../messages/numbers.ts'
+import { ourIdentification } from '../packet/identification.ts'
+import { decodeFields } from '../wire/codec.ts'
+import { WireError } from '../wire/wire-error.ts'
+import type { ByteDuplex } from './duplex.ts'
+import { HostKeyProof, hostKeysProveRequest, hostKeysRequest } from './host-key-proof.ts'
+import { LoginEngine } from './login-engine.ts'
+import { readShownKey } from './public-key-admission.ts'
+import { Pump } from './pump.ts'
+import type { Login } from './server-auth-policy.ts'
+import { ServerChannel } from './server-channel.ts'
+import { availableMethods } from './server-options.ts'
+import type { ForwardHandler, ServerContext, ServerEvent, ServerOptions, SubsystemHandler } from './server-options.ts'
+import { Session } from './session.ts'
+import { SessionRequests } from './session-requests.ts'
+
+/** Quiet clients are asked for a sign of life this often, in milliseconds. */
+const keepaliveIntervalMs = 60_000
+
+/** Options checked and worked out once, for any number of connections. */
+export interface PreparedServer {
+  readonly options: ServerOptions
+  readonly offer: AlgorithmOffer
+  readonly order: MethodOrder
+  /** Signature algorithms accepted from users. */
+  readonly algorithms: readonly string[]
+  readonly subsystems: ReadonlyMap<string, SubsystemHandler>
+  readonly extensions: ReadonlyMap<string, string>
+}
+
+/** Checks the options of a server. Throws UsageError. */
+export function prepareServer(options: ServerOptions): PreparedServer {
+  const { crypto, hostKeys, auth, subsystems = {} } = options
+  if (hostKeys.length === 0) throw new UsageError('hostKeys: a server needs at least one host key')
+  const signed = new Set(hostKeys.flatMap((key) => [...key.algorithms]))
+  const offer = resolveOffer(crypto, 'server', options.algorithms)
+  const served = offer.hostKeys.filter((name) => signed.has(name))
+  if (served.length === 0) throw new UsageError(`hostKeys: none of them signs with ${offer.hostKeys.join(', ')}`)
+  const algorithms = signatureAlgorithmNames.filter((name) => crypto.supportsKey(signatureAlgorithm(name)!.scheme))
+  return {
+    options,
+    offer: { ...offer, hostKeys: served },
+    order: MethodOrder.parse(auth.order, availableMethods(auth)),
+    algorithms,
+    subsystems: subsystems instanceof Map ? subsystems : new Map(Object.entries(subsystems)),
+    extensions: new Map([
+      ['server-sig-algs', algorithms.filter((name) => !isCertificateAlgorithm(name)).join(',')],
+      ['publickey-hostbound@openssh.com', '0'],
+      ['ping@openssh.com', '0'],
+    ]),
+  }
+}
+
+/**
+ * Serves one client. Returns at once; nothing that the client does makes this throw.
+ * @param remoteAddress the client's address, for `from=` and the like; without one no such restriction is met.
+ * @throws UsageError for options that cannot work.
+ */
+export function serveSsh(duplex: ByteDuplex, options: ServerOptions, remoteAddress?: string): ServerConnection {
+  return new ServerConnection(duplex, prepareServer(options), remoteAddress)
+}
+
+/** One client of a server. */
+export class ServerConnection {
+  /** The client's address, without IPv6's way of writing IPv4; undefined where there is none. */
+  readonly remoteAddress: string | undefined
+  /** Resolves when the connection is over, for whatever reason; `failure` says which. */
+  readonly closed: Promise<void>
+  readonly #prepared: PreparedServer
+  readonly #core: SessionCore
+  readonly #pump: Pump
+  readonly #engine: LoginEngine
+  readonly #hostKeyProof: HostKeyProof
+  readonly #now: Clock
+  readonly #sessions = new Set<ServerChannel>()
+  #session: Session | undefined
+  #context: ServerContext | undefined
+  #failure: SshError | undefined
+  #bannerSent = false
+  #noMoreSessions = false
+  #isDraining = false
+  #isOver = false
+  #resolveClosed!: () => void
+
+  /** Made by `serveSsh` and `listen`; not by applications. */
+  constructor(duplex: ByteDuplex, prepared: PreparedServer, remoteAddress?: string) {
+    const { options } = prepared
+    this.#prepared = prepared
+    this.#now = options.now ?? (() => performance.now())
+    this.remoteAddress = remoteAddress === undefined ? undefined : normalizeAddress(remoteAddress)
+    this.closed = new Promise((resolve) => {
+      this.#resolveClosed = resolve
+    })
+    this.#hostKeyProof = new HostKeyProof(options.hostKeys)
+    this.#engine = this.#makeEngine()
+    this.#core = this.#makeCore()
+    this.#pump = new Pump({
+      core: this.#core,
+      duplex,
+      now: this.#now,
+      onEvent: (event) => this.#onEvent(event),
+      onDone: () => this.#onDone(),
+    })
+    this.#pump.start()
+  }
+
+  #makeEngine(): LoginEngine {
+    const { options, order, algorithms } = this.#prepared
+    return new LoginEngine({
+      policy: options.auth,
+      order,
+      crypto: options.crypto,
+      algorithms,
+      address: this.remoteAddress,
+      now: this.#now,
+      wallClock: options.wallClock ?? (() => Date.now()),
+      sleep: options.sleep ?? ((ms) => new Promise((resolve) => setTimeout(resolve, ms))),
+      onAttempt: (attempt) => this.#emit({ type: 'login-attempt', ...attempt }),
+      onFault: (error) => this.#emit({ type: 'fault', error }),
+    })
+  }
+
+  #makeCore(): SessionCore {
+    const { options, offer, extensions } = this.#prepared
+    const { crypto, hostKeys, rekey, trace, window, maxPacketBytes, maxChannels, allowTerrapin } = options
+    return new SessionCore({
+      role: 'server',
+      crypto,
+      hostKeys,
+      random: options.random ?? systemRandom,
+      now: this.#now,
+      identification: options.identification ?? ourIdentification,
+      offer,
+      extensions,
+      handshakeTimeoutMs: options.handshakeTimeoutMs ?? preAuthMs,
+      mux: {
+        ...(window === undefined ? {} : { window }),
+        ...(maxPacketBytes === undefined ? {} : { maxPacketBytes }),
+        ...(maxChannels === undefined ? {} : { maxChannels }),
+      },
+      ...(rekey === undefined ? {} : { rekey }),
+      ...(trace === undefined ? {} : { trace }),
+      ...(allowTerrapin === undefined ? {} : { allowTerrapin }),
+      serverAuth: (core, onReady) => this.#makeAuth(core, onReady),
+      wake: () => this.#pump?.run(),
+    })
+  }
+
+  #makeAuth(core: SessionCore, onReady: (error?: unknown) => void): ServerAuth {
+    const { options, algorithms } = this.#prepared
+    const { crypto, auth } = options
+    return new ServerAuth(core.transport, {
+      crypto,
+      proof: () => core.transport.proof!,
+      // Whether a touch is needed depends on the key's options: the engine looks at the flags once it knows these.
+      verify: (algorithm, blob, data, signature) => {
+        const shown = readShownKey(algorithm, blob, algorithms)
+        if (shown === undefined) return false
+        return verifySignature(crypto, shown.certificate ?? shown.publicKey, algorithm, data, signature, { requireUserPresence: false })
+      },
+      methods: (passed) => this.#engine.advertised(passed),
+      algorithms,
+      onReady,
+      ...(auth.maxTries === undefined ? {} : { maxTries: auth.maxTries }),
+    })
+  }
+
+  // --- what applications ask ---
+
+  /** The authenticated session; undefined before. */
+  get session(): Session | undefined {
+    return this.#session
+  }
+
+  /** Who is in; undefined before. */
+  get login(): Login | undefined {
+    return this.#context?.login
+  }
+
+  /** Why the connection is over; undefined while it lives. ClosedError where we closed it. */
+  get failure(): SshError | undefined {
+    return this.#failure
+  }
+
+  /** The client's identification line, raw; undefined before it came. */
+  get clientIdentification(): string | undefined {
+    return this.#core.transport.theirIdentification
+  }
+
+  /** Channels that are open. */
+  get channelCount(): number {
+    return this.#core.mux.channelCount
+  }
+
+  get bytesReceived(): number {
+    return this.#core.transport.buffer.totalBytes
+  }
+
+  get bytesSent(): number {
+    return this.#pump.bytesSent
+  }
+
+  // --- ends ---
+
+  /** Says goodbye (DISCONNECT 11) and ends the connection; what channels wrote before goes out first. Idempotent. */
+  close(): Promise<void> {
+    this.#core.goodbye()
+    this.#pump.run()
+    return this.closed
+  }
+
+  /** Lets the channels that are open end by themselves, opens no more, then closes. A client that is not in yet is closed now. */
+  drain(): Promise<void> {
+    this.#isDraining = true
+    this.#closeWhenDrained()
+    return this.closed
+  }
+
+  /** Ends the connection at once, without a word. */
+  destroy(error: SshError = new ClosedError('the connection')): void {
+    this.#core.transport.lost(error)
+    this.#pump.run()
+  }
+
+  #closeWhenDrained(): void {
+    if (this.#isDraining && this.#failure === undefined && this.channelCount === 0) void this.close()
+  }
+
+  // --- events ---
+
+  #emit(event: ServerEvent): void {
+    try {
+      this.#prepared.options.onEvent?.(event, this)
+    } catch (error) {
+      // A listener that fails is no reason to let anybody in or out.
+      this.#prepared.options.trace?.({ level: 1, layer: 'connection', event: 'a listener threw', detail: { error: String(error) } })
+    }
+  }
+
+  #onEvent(event: SessionEvent): void {
+    switch (event.type) {
+      case 'auth-request':
+        void this.#decide(event)
+        return
+      case 'failed':
+        this.#failure = event.error
+        this.#engine.abandon()
+        this.#deliver(event)
+        return
+      case 'channel-closed':
+        this.#deliver(event)
+        this.#closeWhenDrained()
+        return
+      default:
+        this.#deliver(event)
+    }
+  }
+
+  /** A handler's receiver that throws ends this connection, and nothing else. */
+  #deliver(event: SessionEvent): void {
+    try {
+      this.#session?.handle(event)
+    } catch (error) {
+      // What the client wrote wrongly is its fault, not the application's.
+      if (!(error instanceof WireError)) this.#emit({ type: 'fault', error })
+      this.#core.transport.failTyped(error)
+    }
+  }
+
+  #onDone(): void {
+    this.#isOver = true
+    this.#session?.over()
+    this.#emit({ type: 'closed', failure: this.#failure ?? new ClosedError('the connection') })
+    this.#resolveClosed()
+  }
+
+  async #decide({ request, passed }: Extract<ServerAuthEvent, { type: 'auth-request' }>): Promise<void> {
+    this.#sendBanner()
+    const answer = await this.#engine.decide(request, passed)
+    if (this.#failure !== undefined) return
+    this.#core.answerAuth(answer)
+    if (this.#core.authenticated && this.#session === undefined) this.#begin()
+    this.#pump.run()
+  }
+
+  #sendBanner(): void {
+    const { banner } = this.#prepared.options
+    if (this.#bannerSent || banner === undefined) return
+    this.#bannerSent = true
+    this.#core.serverAuth?.banner(banner)
+  }
+
+  #begin(): void {
+    const { options } = this.#prepared
+    const blob = this.#core.transport.proof!.hostKey
+    const session = new Session({
+      core: this.#core,
+      pump: this.#pump,
+      now: this.#now,
+      hostKey: { type: peekKeyType(blob), blob, fingerprint: opensshFingerprint(options.crypto, blob) },
+      handlers: {
+        onChannelOpen: (incoming) => this.#onChannelOpen(incoming),
+        onGlobalRequest: (incoming) => this.#onGlobalRequest(incoming),
+      },
+      keepalive: { intervalMs: keepaliveIntervalMs, ...options.keepalive },
+    })
+    this.#session = session
+    if (this.#isOver) session.over()
+    const login = this.#engine.login!
+    this.#context = { connection: this, session, login }
+    this.#emit({ type: 'login', login })
+    if (options.announceHostKeys === false) return
+    const announcement = this.#hostKeyProof.announcement()
+    if (announcement !== undefined) this.#core.mux.globalRequest(hostKeysRequest, announcement)
+  }
+
+  // --- channels ---
+
+  #onChannelOpen(incoming: IncomingOpen): void {
+    if (this.#isDraining) return incoming.refuse(openFailure.administrativelyProhibited, 'the server is shutting down')
+    const { directTcpip, directStreamlocal } = this.#prepared.options
+    const context = this.#context!
+    const { permissions } = context.login
+    switch (incoming.channelType) {
+      case 'session':
+        return this.#openSession(incoming)
+      case 'direct-tcpip': {
+        const request = decodeFields('direct-tcpip', directTcpipFields, incoming.payload)
+        const isPermitted = permissions.portForwarding && isDestinationPermitted(permissions.permitOpen, request.host, request.port)
+        if (directTcpip === undefined || !isPermitted) return refuseForwarding(incoming)
+        void this.#forward(incoming, async () => directTcpip(request, context))
+        return
+      }
+      case 'direct-streamlocal@openssh.com': {
+        const { socketPath } = decodeFields('direct-streamlocal', directStreamlocalFields, incoming.payload)
+        const isPermitted = permissions.portForwarding && permissions.permitOpen === undefined
+        if (directStreamlocal === undefined || !isPermitted) return refuseForwarding(incoming)
+        void this.#forward(incoming, async () => directStreamlocal({ socketPath }, context))
+        return
+      }
+      case 'forwarded-tcpip':
+      case 'forwarded-streamlocal@openssh.com':
+      case 'auth-agent@openssh.com':
+      case 'x11':
+      case 'tun@openssh.com':
+        return refuseForwarding(incoming)
+      default:
+        return incoming.refuse(openFailure.unknownChannelType, 'unknown channel type')
+    }
+  }
+
+  #openSession(incoming: IncomingOpen): void {
+    const { options, subsystems } = this.#prepared
+    if (this.#noMoreSessions) return incoming.refuse(openFailure.administrativelyProhibited, 'no more sessions')
+    if (this.#sessions.size >= (options.maxSessions ?? maxSessionChannelsServer)) {
+      return incoming.refuse(openFailure.resourceShortage, 'too many sessions')
+    }
+    const core = incoming.accept()
+    if (core.state === 'closed') return
+    const channel: ServerChannel = new ServerChannel(core, this.#pump, `session channel ${core.localId}`, {
+      onRequest: (request) => requests.handle(request),
+      onOver: (cause) => {
+        this.#sessions.delete(channel)
+        requests.over(cause)
+      },
+    })
+    const requests = new SessionRequests({ channel, options, subsystems, context: this.#context!, emit: (event) => this.#emit(event) })
+    this.#sessions.add(channel)
+    this.#session!.attach(core, channel)
+  }
+
+  async #forward(incoming: IncomingOpen, decide: () => Promise<ForwardHandler | undefined>): Promise<void> {
+    try {
+      const handler = await decide()
+      if (handler === undefined) return refuseForwarding(incoming)
+      const core = incoming.accept()
+      if (core.state === 'closed') return
+      const channel = new ServerChannel(core, this.#pump, `${incoming.channelType} channel ${core.localId}`, {
+        onRequest: (request) => request.reply(false),
+        onOver: () => {},
+      })
+      this.#session!.attach(core, channel)
+      void this.#runForward(channel, handler)
+    } catch {
+      // Why it failed is the application's business; a client that probes the network learns only that it did.
+      incoming.refuse(openFailure.connectFailed, 'connecting failed')
+    } finally {
+      this.#pump.run()
+    }
+  }
+
+  async #runForward(channel: ServerChannel, handler: ForwardHandler): Promise<void> {
+    try {
+      await handler(channel)
+    } catch (error) {
+      if (channel.isOpen) this.#emit({ type: 'fault', error })
+      channel.abort()
+    }
+  }
+
+  // --- global requests ---
+
+  #onGlobalRequest(incoming: IncomingGlobalRequest): void {
+    const { permissions } = this.#context!.login
+    switch (incoming.request) {
+      case hostKeysProveRequest:
+        return this.#proveHostKeys(incoming)
+      case 'no-more-sessions@openssh.com':
+        this.#noMoreSessions = true
+        return incoming.reply(true)
+      case 'keepalive@openssh.com':
+        // OpenSSH answers with failure, too: any answer is a sign of life.
+        return incoming.reply(false)
+      case 'tcpip-forward':
+      case 'streamlocal-forward@openssh.com':
+        if (!permissions.portForwarding || permissions.permitListen !== undefined) return incoming.reply(false)
+        break
+    }
+    const { globalRequest } = this.#prepared.options
+    if (globalRequest === undefined) return incoming.reply(false)
+    const request = { name: incoming.request, payload: incoming.payload.slice() }
+    void this.#answer(incoming, async () => globalRequest(request, this.#context!))
+  }
+
+  #proveHostKeys(incoming: IncomingGlobalRequest): void {
+    const { proof, algorithms } = this.#core.transport
+    const keys = this.#hostKeyProof.take(incoming.payload)
+    if (keys === undefined) return incoming.reply(false)
+    void this.#answer(incoming, () => this.#hostKeyProof.prove(keys, proof!.sessionId, algorithms!.hostKey))
+  }
+
+  async #answer(incoming: IncomingGlobalRequest, decide: () => Promise<boolean | Uint8Array | undefined>): Promise<void> {
+    try {
+      const answer = await decide()
+      if (answer instanceof Uint8Array) incoming.reply(true, answer)
+      else incoming.reply(answer === true)
+    } catch (error) {
+      this.#emit({ type: 'fault', error })
+      incoming.reply(false)
+    }
+    this.#pump.schedule()
+  }
+}
+
+function refuseForwarding(incoming: IncomingOpen): void {
+  incoming.refuse(openFailure.administrativelyProhibited, 'not allowed')
+}
