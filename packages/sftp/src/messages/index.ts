@@ -1,0 +1,10 @@
+/** Every message of SFTP version 3 and of the extensions spoken here: declarations only. */
+export * from './attributes.ts'
+export * as extended from './extended.ts'
+export type { ExtensionPair } from './extension-pairs.ts'
+export * from './numbers.ts'
+export * from './open-flags.ts'
+export type { NameEntry } from './replies.ts'
+export * as replies from './replies.ts'
+export * as requests from './requests.ts'
+export * from './status.ts'

@@ -1,0 +1,7 @@
+// @sshblock/sftp in Node: everything, with local files, trees and processes.
+
+export * from './index.ts'
+export { type Containment, NodeBackend, type NodeBackendOptions, userRoot } from './node-backend.ts'
+export { type FileTransferOptions, type FileTransferResult, getFile, putFile } from './node-files.ts'
+export { type PipeOptions, pipeChannel, type SftpServerProcess, spawnSftpServer } from './node-pipe.ts'
+export { getTree, putTree, type SkippedEntry, type TreeOptions, type TreeResult } from './node-trees.ts'

@@ -1,0 +1,24 @@
+import type { BackendDirectory, BackendFile, OpenFlags } from '../backend.ts'
+
+/** An open file of a session. */
+export interface OpenFile {
+  readonly kind: 'file'
+  /** As it was opened. */
+  readonly path: string
+  readonly file: BackendFile
+  readonly flags: OpenFlags
+  bytesRead: number
+  bytesWritten: number
+  /** CLOSE was begun; requests that found the handle before it fail. */
+  closed: boolean
+}
+
+/** An open directory of a session. */
+export interface OpenDirectory {
+  readonly kind: 'directory'
+  readonly path: string
+  readonly directory: BackendDirectory
+  closed: boolean
+}
+
+export type OpenHandle = OpenFile | OpenDirectory
