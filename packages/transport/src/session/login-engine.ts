@@ -13,6 +13,7 @@ import { parseSignature } from '../keys/signature.ts'
 import { KeyboardConversation } from './keyboard-conversation.ts'
 import type { ConversationStep } from './keyboard-conversation.ts'
 import { admitPublicKey, readShownKey } from './public-key-admission.ts'
+import { admittedUnder } from './server-auth-policy.ts'
 import type { Login, LoginCandidate, LoginVerdict, PassedMethod, ServerAuthPolicy } from './server-auth-policy.ts'
 
 const defaultRefusalFloorMs = 10
@@ -116,7 +117,7 @@ export class LoginEngine {
       case 'password': {
         const { password, newPassword } = request
         const verdict = await policy.password?.({ ...candidate, password, newPassword })
-        if (typeof verdict === 'object' && 'change' in verdict) return { answer: { type: 'password-change', prompt: verdict.change } }
+        if (typeof verdict === 'object' && verdict !== null && 'change' in verdict) return { answer: { type: 'password-change', prompt: verdict.change } }
         return this.#judge(candidate, verdict, { method: 'password' })
       }
       case 'publickey':
@@ -168,17 +169,17 @@ export class LoginEngine {
 
   async #judge(candidate: LoginCandidate, verdict: LoginVerdict, passed: PassedMethod): Promise<Grant | { refusal: string }> {
     // The account is looked at in any case, so that a wrong password takes no other path than an unknown name.
-    const outcome = await this.#underAccount(candidate, { passed, restrictions: typeof verdict === 'object' ? [verdict] : [] })
-    if (verdict !== true && typeof verdict !== 'object') return { refusal: `${passed.method} was refused` }
-    return outcome
+    const restrictions = admittedUnder(verdict)
+    const outcome = await this.#underAccount(candidate, { passed, restrictions: restrictions ?? [] })
+    return restrictions === undefined ? { refusal: `${passed.method} was refused` } : outcome
   }
 
   /** Adds what holds for every way in, and applies all conditions, whatever the method. */
   async #underAccount(candidate: LoginCandidate, grant: Grant): Promise<Grant | { refusal: string }> {
     const { policy, wallClock } = this.#parts
-    const verdict = policy.account === undefined ? true : await policy.account(candidate)
-    if (verdict !== true && typeof verdict !== 'object') return { refusal: 'there is no such account' }
-    const restrictions = typeof verdict === 'object' ? [...grant.restrictions, verdict] : grant.restrictions
+    const account = admittedUnder(policy.account === undefined ? true : await policy.account(candidate))
+    if (account === undefined) return { refusal: 'there is no such account' }
+    const restrictions = [...grant.restrictions, ...account]
     for (const restriction of restrictions) {
       const refusal = refusalOf(restriction, { address: candidate.address, now: wallClock() })
       if (refusal !== undefined) return { refusal }

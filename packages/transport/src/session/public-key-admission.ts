@@ -15,6 +15,7 @@ import { parsePublicKey } from '../keys/public-key.ts'
 import type { PublicKey } from '../keys/public-key.ts'
 import { algorithmForBlob, isCertificateAlgorithm } from '../keys/signature-algorithms.ts'
 import { equalBytes } from '../wire/bytes.ts'
+import { admittedUnder } from './server-auth-policy.ts'
 import type { LoginCandidate, PassedMethod, ServerAuthPolicy } from './server-auth-policy.ts'
 
 /** A way in that was found open, and its restrictions; or why there is none, for the log. */
@@ -67,8 +68,8 @@ export async function admitPublicKey(context: AdmissionContext, shown: ShownKey)
     refusals.push(admission.refusal)
   }
   const verdict = await policy.publicKey?.({ ...candidate, publicKey, fingerprint: passed.fingerprint, certificate })
-  if (verdict === true) return { passed, restrictions: [] }
-  if (typeof verdict === 'object') return { passed, restrictions: [verdict] }
+  const restrictions = admittedUnder(verdict)
+  if (restrictions !== undefined) return { passed, restrictions }
   return { refusal: refusals.length === 0 ? 'the key is not authorized' : refusals.join('; ') }
 }
 
@@ -100,7 +101,8 @@ async function admitBy(
   { authorizedKey, principals }: Way,
   certificate: Certificate | undefined,
 ): Promise<{ restrictions: readonly Restrictions[] } | { refusal: string }> {
-  const restrictions: Restrictions[] = authorizedKey === undefined ? [] : [authorizedKey.restrictions]
+  // A line that says nothing about touches demands them, also of a certificate that waves them.
+  const restrictions: Restrictions[] = authorizedKey === undefined ? [] : [{ touchRequired: true, ...authorizedKey.restrictions }]
   if (certificate !== undefined) {
     const admission = await admitCertificate(crypto, certificate, principals, now)
     if ('refusal' in admission) return admission

@@ -11,6 +11,12 @@ import type { PublicKey } from '../keys/public-key.ts'
 /** True lets in, restrictions let in under these, everything else keeps out. */
 export type LoginVerdict = boolean | Restrictions | undefined
 
+/** The restrictions in a verdict; undefined where it keeps out. Nothing but `true` and an object lets in. */
+export function admittedUnder(verdict: LoginVerdict): readonly Restrictions[] | undefined {
+  if (verdict === true) return []
+  return typeof verdict === 'object' && verdict !== null ? [verdict] : undefined
+}
+
 /** Who knocks. */
 export interface LoginCandidate {
   /** As the client wrote it, raw: check it before it becomes part of a path or a command. */
