@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
-import type { AuthMethod, NodeClientOptions, Session } from '@sshblock/transport/node'
+import type { AuthMethod, HostKeyPolicy, NodeClientOptions, Session } from '@sshblock/transport/node'
 import {
   addKnownHost,
   agentAuth,
@@ -219,10 +219,10 @@ describeWith([needsOpenssh()], 'trusting the server', () => {
     peer = await startOpensshServer({ scope: 'file' })
     key = keyFileAuth((await clientKey('ed25519')).privateFile)
   })
-  const policy = (text: string, more: object = {}) => {
+  const policy = (text: string): Promise<HostKeyPolicy> => {
     const file = join(tempDir('known'), 'known_hosts')
     writeFileSync(file, text)
-    return knownHostsFilesPolicy({ host: peer.host, port: peer.port, files: [file], ...more })
+    return knownHostsFilesPolicy({ host: peer.host, port: peer.port, files: [file] })
   }
   const line = (index: number): string => `[${peer.host}]:${peer.port} ${peer.hostKeys[index]!.publicLine}\n`
 
@@ -259,13 +259,18 @@ describeWith([needsOpenssh()], 'trusting the server', () => {
   })
 
   it.each([
-    ['unknown', () => '', 'ERR_SSH_HOST_KEY_UNKNOWN'],
+    ['unknown', async (): Promise<string> => '', 'ERR_SSH_HOST_KEY_UNKNOWN'],
     [
       'another key of the type',
-      async () => `[127.0.0.1]:${peer.port} ${(await strangerHostKey('ed25519')).publicLine}\n`,
+      async (): Promise<string> =>
+        `[127.0.0.1]:${peer.port} ${(await strangerHostKey('ed25519')).publicLine}\n`,
       'ERR_SSH_HOST_KEY_CHANGED',
     ],
-    ['revoked', () => `@revoked * ${peer.hostKeys[0]!.publicLine}\n${line(0)}`, 'ERR_SSH_HOST_KEY_REVOKED'],
+    [
+      'revoked',
+      async (): Promise<string> => `@revoked * ${peer.hostKeys[0]!.publicLine}\n${line(0)}`,
+      'ERR_SSH_HOST_KEY_REVOKED',
+    ],
   ] as const)('refuses a host that is %s, and sends nothing of the user', async (_, text, code) => {
     const before = peer.log().length
     const error = await failure(to(peer, [key], { hostKeyPolicy: await policy(await text()) }))

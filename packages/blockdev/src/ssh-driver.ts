@@ -56,6 +56,11 @@ export interface ConnectionOptions {
   /** Judges the host key instead of the location's host key check. */
   hostKeyPolicy?: HostKeyPolicy
   trace?: ClientOptions['trace']
+  /**
+   * Connects in the place of the host's way: for a server in the same process (`() => server.connect()`), a jump host, a
+   * WebSocket. Whoever connects here answers for host key and authentication; the device closes the session.
+   */
+  connect?: (target: ConnectTarget) => Promise<DriverSession>
   /** How long an SFTP request may go unanswered, in milliseconds. */
   requestTimeoutMs?: number
   /**
@@ -145,12 +150,16 @@ async function connect(
 ): Promise<DriverSession> {
   const { signal, trace } = options
   try {
-    return await host.connect({
+    // What the host would add is not looked up where somebody else connects.
+    const own = options.connect
+    return await (own ?? host.connect)({
       host: server.host,
       port: server.port,
       username: user ?? host.loginName(),
-      hostKeyPolicy: options.hostKeyPolicy ?? (await policyFor(hostKeyCheck, server, host)),
-      auth: options.auth ?? (await host.authentication()),
+      hostKeyPolicy:
+        options.hostKeyPolicy ??
+        (own === undefined ? await policyFor(hostKeyCheck, server, host) : refuseEverybody),
+      auth: options.auth ?? (own === undefined ? await host.authentication() : []),
       ...(signal === undefined ? {} : { signal }),
       ...(trace === undefined ? {} : { trace }),
     })
@@ -161,6 +170,12 @@ async function connect(
     throw error
   }
 }
+
+/** Stands where whoever connects brings a policy of their own; one that is used by mistake lets nobody pass. */
+const refuseEverybody: HostKeyPolicy = () => ({
+  problem: 'no-policy',
+  message: 'connect() was given no host key policy',
+})
 
 async function openSftp(
   session: DriverSession,
