@@ -66,6 +66,14 @@ describeWith([needsOpenssh(), needsAgent()], 'logging in to OpenSSH', () => {
     await session.close()
   })
 
+  it('uses only the identities it is told to', async () => {
+    const agent = await startAgent({ keys: [await clientKey('ed25519'), await clientKey('rsa-2048')] })
+    const only = [new Uint8Array((await clientKey('rsa-2048')).blob)]
+    const session = await to(peer, [agentAuth({ socketPath: agent.socket, only })])
+    expect(session.info.authentication?.publicKey).toEqual(only[0])
+    await session.close()
+  })
+
   it.each(['ed25519', 'ecdsa-256', 'ecdsa-384', 'ecdsa-521', 'rsa-2048'] as const)(
     'signs by an agent with a key of type %s',
     async (type) => {

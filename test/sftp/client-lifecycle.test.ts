@@ -238,6 +238,21 @@ describe('a request without an answer', () => {
     expect(client.bytesInFlightLimit.read).toBe(1_048_576)
   })
 
+  test('does not take with it those that still wait their turn', async () => {
+    const { server, clock, client } = await opened({ onRequest: (request) => request.name === 'LSTAT' })
+    server.hold()
+    const lost = watch(client.lstat('/f'))
+    const slow = Array.from({ length: 20 }, () => watch(client.stat('/f')))
+    await settle()
+    for (let i = 0; i < 20; i++) {
+      clock.advance(100)
+      server.releaseFirst(1)
+      await settle(1)
+    }
+    expect(lost.state).toBe('rejected')
+    expect(slow.map(({ state }) => state)).toEqual(Array(20).fill('resolved'))
+  })
+
   test('is found with all others that were overtaken, in one time-out, not one after another', async () => {
     const { server, clock, client } = await opened({ onRequest: (request) => request.name === 'LSTAT' })
     const lost = Array.from({ length: 20 }, () => watch(client.lstat('/f')))

@@ -128,16 +128,51 @@ describe('a write', () => {
     )
   })
 
-  test('starts no further piece after a failure', async () => {
+  test('starts no further piece after a failure, though others are still in flight', async () => {
+    let asked = 0
     const { server, file } = await opened({
       onRequest: (request, scripted) => {
-        if (request.name !== 'WRITE') return false
+        if (request.name !== 'WRITE' || asked++ > 0) return false
         scripted.status(request, 4)
         return true
       },
     })
-    await expect(file.write(0, pattern(20_000_000))).rejects.toMatchObject({ code: 'EIO', confirmedBytes: 0 })
-    expect(server.requests('WRITE').length * 32_768).toBeLessThanOrEqual(2 * 1024 * 1024)
+    server.hold()
+    const write = file.write(0, pattern(20_000_000))
+    write.catch(() => {})
+    await settle()
+    const begun = server.requests('WRITE').length
+    expect(begun * 32_768).toBe(1_048_576)
+    server.releaseFirst(1)
+    await settle()
+    expect(server.requests('WRITE')).toHaveLength(begun)
+    server.release()
+    await expect(write).rejects.toMatchObject({ code: 'EIO', confirmedBytes: 0 })
+    expect(server.requests('WRITE')).toHaveLength(begun)
+  })
+
+  test('begins nothing while the channel takes nothing', async () => {
+    const server = new ScriptedServer({ files: [['/f', new Uint8Array(0)]], windowBytes: 1000 })
+    const client = await SftpClient.open(server.channel)
+    const file = await client.open('/f', 'w')
+    // Uses the window up to its last byte.
+    await file.write(0, new Uint8Array(server.channel.writableBytes - 27))
+    expect(server.channel.writableBytes).toBe(0)
+    let offered = 0
+    const accept = server.channel.write
+    server.channel.write = (bytes) => {
+      offered += bytes.length
+      accept(bytes)
+    }
+    const cancel = new AbortController()
+    const write = file.write(0, pattern(100), { signal: cancel.signal })
+    await settle()
+    expect(offered).toBe(0)
+    cancel.abort()
+    await expect(write).rejects.toMatchObject({ code: 'ABORT_ERR' })
+    server.grant(10_000)
+    await settle()
+    expect(offered).toBe(0)
   })
 
   test.each([1, 7, 1000, 40_000])('through a window of %i bytes at a time arrives whole', async (grant) => {
@@ -245,6 +280,9 @@ describe('other requests', () => {
     await settle()
     const begun = server.requests('WRITE').length + 1
     const stat = client.stat('/f')
+    await settle()
+    // Not into the middle of a packet, either.
+    expect(server.requests('STAT')).toHaveLength(0)
     server.grant(33_000)
     await expect(stat).resolves.toBeDefined()
     expect(server.requests('WRITE').length).toBeLessThanOrEqual(begun)

@@ -1,5 +1,6 @@
 /** Local files and trees to and from servers, honest and hostile. */
 import { createHash } from 'node:crypto'
+import { renameSync, symlinkSync } from 'node:fs'
 import {
   chmod,
   lstat,
@@ -342,25 +343,23 @@ describe('a hostile server', () => {
     await mkdir(join(around, 'secret'))
     const target = join(around, 'target')
     await mkdir(join(target, 'd'), { recursive: true })
-    const { rename } = await import('node:fs/promises')
-    const options = listing([nameEntry('d', directory)], [nameEntry('evil'), nameEntry('more')])
+    const options = listing([nameEntry('d', directory)], [nameEntry('evil')])
     let swapped = false
     const { client } = await scripted({
       ...options,
       onRequest: (request, server) => {
-        options.onRequest?.(request, server)
-        if (request.name !== 'READ' || swapped) return false
+        if (request.name !== 'FSTAT') return options.onRequest?.(request, server)
         swapped = true
-        // The directory is open by now; another local user puts a link in its place.
-        rename(join(target, 'd'), join(target, 'moved'))
-          .then(() => symlink('../secret', join(target, 'd')))
-          .then(() => server.status(request, 1))
-        return true
+        // The directory is open by now; before the file is made another local user puts a link in its place.
+        renameSync(join(target, 'd'), join(target, 'moved'))
+        symlinkSync('../secret', join(target, 'd'))
+        return false
       },
     })
     await getTree(client, '/tree', target).catch(() => {})
     expect(swapped).toBe(true)
     expect(await readdir(join(around, 'secret'))).toEqual([])
+    if (process.platform === 'linux') expect(await readdir(join(target, 'moved'))).toEqual(['evil'])
   })
 
   test('cannot give setuid, setgid or sticky bits unless asked', async () => {

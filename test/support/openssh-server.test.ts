@@ -1,10 +1,11 @@
-import { readFileSync, statSync, writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { askpass } from './askpass.ts'
 import { ALL_KEY_TYPES, clientKey, unknownClientKey } from './keys.ts'
 import { needsOpensshClient, remote, scp, sftp, ssh } from './openssh-client.ts'
 import { needsOpenssh, needsOpensshAccounts, startOpensshServer } from './openssh-server.ts'
+import { isAlive } from './process-tree.ts'
 import { run } from './program.ts'
 import { describeWith } from './requirements.ts'
 import { sessionsOf } from './server-process.ts'
@@ -151,9 +152,7 @@ describeWith(openssh, 'the OpenSSH server of the machine', () => {
     const pids = sessionsOf(peer).map(({ pid }) => pid)
     await peer.stop()
     expect(await client).toMatchObject({ code: 255, stdout: 'begun\n' })
-    await expect
-      .poll(() => pids.filter((pid) => statSync(`/proc/${pid}`, { throwIfNoEntry: false })))
-      .toEqual([])
+    await expect.poll(() => pids.filter(isAlive)).toEqual([])
   })
 
   test('starts in well under half a second once keys are there', async () => {

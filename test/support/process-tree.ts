@@ -1,26 +1,48 @@
 /** The processes below a process, as Linux's /proc tells them: servers that fork are watched, stopped and killed so. */
 import { readdirSync, readFileSync } from 'node:fs'
 
+/** State and parent of a process, from proc(5): "pid (comm) state ppid ..."; undefined where there is none. */
+function statOf(pid: number | string): { state: string; parent: number } | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
+    // comm may hold spaces and parentheses, so look behind the last one.
+    const [state = '', parent = ''] = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+    return { state, parent: Number(parent) }
+  } catch {
+    return undefined
+  }
+}
+
+/** Whether a process runs; one that has ended but was not waited for yet does not. */
+export function isAlive(pid: number): boolean {
+  const stat = statOf(pid)
+  return stat !== undefined && stat.state !== 'Z' && stat.state !== 'X'
+}
+
+/** All processes by their parents, from one look at /proc. */
+function processesByParent(): Map<number, number[]> {
+  const byParent = new Map<number, number[]>()
+  for (const entry of readdirSync('/proc')) {
+    const stat = /^\d+$/.test(entry) ? statOf(entry) : undefined
+    if (stat === undefined) continue
+    const siblings = byParent.get(stat.parent) ?? []
+    siblings.push(Number(entry))
+    byParent.set(stat.parent, siblings)
+  }
+  return byParent
+}
+
 /** The direct children of `pid`; none where it has ended. */
 export function childrenOf(pid: number): number[] {
-  const children: number[] = []
-  for (const entry of readdirSync('/proc')) {
-    if (!/^\d+$/.test(entry)) continue
-    try {
-      // proc(5): "pid (comm) state ppid ..."; comm may hold spaces and parentheses, so look behind the last one.
-      const stat = readFileSync(`/proc/${entry}/stat`, 'latin1')
-      const parent = stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]
-      if (Number(parent) === pid) children.push(Number(entry))
-    } catch {
-      // Ended between the listing and the look.
-    }
-  }
-  return children
+  return processesByParent().get(pid) ?? []
 }
 
 /** All processes below `pid`, parents before their children. */
 export function descendantsOf(pid: number): number[] {
-  return childrenOf(pid).flatMap((child) => [child, ...descendantsOf(child)])
+  const byParent = processesByParent()
+  const below = (each: number): number[] =>
+    (byParent.get(each) ?? []).flatMap((child) => [child, ...below(child)])
+  return below(pid)
 }
 
 /** The command line of a process, with spaces between its words; '' where it has ended or is a zombie. */

@@ -10,7 +10,7 @@ import { SshError } from '@sshblock/transport/errors'
 export type Awaitable<T> = T | Promise<T>
 
 /** How OPEN wants a file (draft-ietf-secsh-filexfer-02 s6.3). */
-export interface OpenFlags {
+export interface BackendOpenFlags {
   readonly read: boolean
   readonly write: boolean
   /** Every write goes to the end, whatever its offset. */
@@ -85,7 +85,7 @@ export interface BackendFile {
   close(): Awaitable<void>
 }
 
-export interface DirectoryEntry {
+export interface BackendEntry {
   /** Exactly one path component. */
   readonly name: string
   /** As lstat; undefined where it could not be had. */
@@ -94,7 +94,7 @@ export interface DirectoryEntry {
 
 export interface BackendDirectory {
   /** The next entries, at most `max` of them (100 and more are asked for); none at the end. */
-  read(max: number): Awaitable<readonly DirectoryEntry[]>
+  read(max: number): Awaitable<readonly BackendEntry[]>
   close(): Awaitable<void>
 }
 
@@ -106,7 +106,7 @@ export interface BackendDirectory {
  */
 export interface SftpBackend {
   /** `mode` holds the permission bits of a file that gets created, before any umask. */
-  open(path: string, flags: OpenFlags, mode: number): Awaitable<BackendFile>
+  open(path: string, flags: BackendOpenFlags, mode: number): Awaitable<BackendFile>
   opendir(path: string): Awaitable<BackendDirectory>
   /** Follows symbolic links. */
   stat(path: string): Awaitable<FileStat>

@@ -17,6 +17,7 @@ const deliveriesPerTurn = 64
 class PairEnd implements ByteChannel {
   readonly description = 'in memory'
   peer!: PairEnd
+  readonly #windowBytes: number
   readonly #maxPacketBytes: number
   /** What the peer may still be sent. */
   #credit: number
@@ -26,8 +27,8 @@ class PairEnd implements ByteChannel {
   #queuedBytes = 0
   /** Bytes of the first element of the queue that are delivered. */
   #delivered = 0
-  /** A write found no room, so the writer waits for `writable`. */
-  #wasFull = false
+  /** The writer saw, or used up, less room than there can be: it may wait for `writable`. */
+  #isWanting = false
   #receiver: ByteReceiver | undefined
   #isPaused = false
   #ended = false
@@ -37,6 +38,7 @@ class PairEnd implements ByteChannel {
   #isScheduled = false
 
   constructor(windowBytes: number, maxPacketBytes: number) {
+    this.#windowBytes = windowBytes
     this.#credit = windowBytes
     this.#maxPacketBytes = maxPacketBytes
   }
@@ -50,7 +52,7 @@ class PairEnd implements ByteChannel {
   get writableBytes(): number {
     if (this.#isClosing || this.#ended) return 0
     const room = Math.max(0, this.#credit - this.#queuedBytes)
-    if (room === 0) this.#wasFull = true
+    if (room < this.#windowBytes) this.#isWanting = true
     return room
   }
 
@@ -58,6 +60,7 @@ class PairEnd implements ByteChannel {
     if (this.#isClosing || this.#ended || bytes.length === 0) return
     this.#queue.push(bytes.slice())
     this.#queuedBytes += bytes.length
+    if (this.#queuedBytes >= this.#credit) this.#isWanting = true
     this.#schedule()
   }
 
@@ -117,8 +120,8 @@ class PairEnd implements ByteChannel {
       // As CLOSE: what the peer gave no credit for is lost.
       this.#closed()
       this.peer.#closed()
-    } else if (this.#wasFull && this.#credit > this.#queuedBytes) {
-      this.#wasFull = false
+    } else if (this.#isWanting && this.#credit > this.#queuedBytes) {
+      this.#isWanting = false
       this.#receiver?.writable()
     }
   }

@@ -22,28 +22,28 @@ import {
   walkTree,
 } from './directory.ts'
 import { SftpStatusError } from './errors.ts'
+import {
+  type CopySource,
+  type CopyTarget,
+  copyOnServer,
+  expandPathOnServer,
+  homeDirectoryOf,
+  linkPath,
+  namesOfIds,
+  statvfsPath,
+  type UserAndGroupNames,
+} from './extension-calls.ts'
 import { RemoteFile } from './file.ts'
 import { expandBraces, parseGlob } from './glob.ts'
 import type { Attributes } from './messages/attributes.ts'
-import {
-  copyData,
-  expandPath,
-  extendedReply,
-  hardlink,
-  homeDirectory,
-  lsetstat,
-  posixRename,
-  statvfs,
-  usersGroupsById,
-} from './messages/extended.ts'
-import { packetType, protocolVersion } from './messages/numbers.ts'
+import { expandPath, lsetstat, posixRename } from './messages/extended.ts'
+import { protocolVersion } from './messages/numbers.ts'
 import * as requests from './messages/requests.ts'
 import { statusCode } from './messages/status.ts'
 import { type OpenFlags, type OpenMode, openFlags, wireOpenFlags } from './open-mode.ts'
 import { type RemoveOptions, removeTree } from './remove.ts'
 import {
   type FileSystemStats,
-  fileSystemRequest,
   handleRequest,
   nameRequest,
   notOffered,
@@ -348,25 +348,13 @@ export class SftpClient {
   }
 
   /** Makes `newPath` a second name of the file `existingPath`. ENOTSUP where the server has no hardlink@openssh.com. */
-  async link(existingPath: string, newPath: string, options: CallOptions = {}): Promise<void> {
-    const oldpath = wirePath(existingPath)
-    const newpath = wirePath(newPath)
-    const subject = { path: existingPath, target: newPath }
-    if (!this.#session.supports(hardlink)) throw notOffered(hardlink, subject)
-    const request = statusRequest(hardlink.name, subject, (writer, id) =>
-      hardlink.encode(writer, { id, oldpath, newpath }),
-    )
-    await this.#session.request(request, options)
+  link(existingPath: string, newPath: string, options: CallOptions = {}): Promise<void> {
+    return linkPath(this.#session, existingPath, newPath, options)
   }
 
   /** The file system that holds a path. ENOTSUP where the server has no statvfs@openssh.com. */
-  async statvfs(path: string, options: CallOptions = {}): Promise<FileSystemStats> {
-    const bytes = wirePath(path)
-    if (!this.#session.supports(statvfs)) throw notOffered(statvfs, { path })
-    const request = fileSystemRequest(statvfs.name, { path }, (writer, id) =>
-      statvfs.encode(writer, { id, path: bytes }),
-    )
-    return this.#session.request(request, options)
+  statvfs(path: string, options: CallOptions = {}): Promise<FileSystemStats> {
+    return statvfsPath(this.#session, path, options)
   }
 
   /**
@@ -374,13 +362,7 @@ export class SftpClient {
    * as the directory where the session started; '~user' is ENOTSUP then.
    */
   async expandPath(path: string, options: CallOptions = {}): Promise<string> {
-    const bytes = wirePath(path)
-    if (this.#session.supports(expandPath)) {
-      const request = nameRequest(expandPath.name, { path }, (writer, id) =>
-        expandPath.encode(writer, { id, path: bytes }),
-      )
-      return this.#session.request(request, options)
-    }
+    if (this.#session.supports(expandPath)) return expandPathOnServer(this.#session, path, options)
     if (!path.startsWith('~')) return this.realpath(path, options)
     if (path !== '~' && !path.startsWith('~/')) throw notOffered(expandPath, { path })
     const home = await this.realpath('.', options)
@@ -391,61 +373,27 @@ export class SftpClient {
    * Home directory of a user, by home-directory where the server has it (else ENOTSUP). Without a name, our own: where the
    * session started, which every server tells.
    */
-  async homeDirectory(username?: string, options: CallOptions = {}): Promise<string> {
+  homeDirectory(username?: string, options: CallOptions = {}): Promise<string> {
     if (username === undefined) return this.realpath('.', options)
-    if (!this.#session.supports(homeDirectory)) throw notOffered(homeDirectory, {})
-    const name = utf8Bytes(username)
-    const request = nameRequest(homeDirectory.name, {}, (writer, id) =>
-      homeDirectory.encode(writer, { id, username: name }),
-    )
-    return this.#session.request(request, options)
+    return homeDirectoryOf(this.#session, username, options)
   }
 
   /** Names of user and group ids, '' where there is none. ENOTSUP where the server has no users-groups-by-id@openssh.com. */
-  async usersGroupsById(
+  usersGroupsById(
     ids: { uids?: readonly number[]; gids?: readonly number[] },
     options: CallOptions = {},
-  ): Promise<{ users: readonly string[]; groups: readonly string[] }> {
-    const { uids = [], gids = [] } = ids
-    if (!this.#session.supports(usersGroupsById)) throw notOffered(usersGroupsById, {})
-    return this.#session.request(
-      {
-        operation: usersGroupsById.name,
-        subject: {},
-        expects: packetType.extendedReply,
-        encode: (writer, id) => usersGroupsById.encode(writer, { id, uids, gids }),
-        decode: (packet) => {
-          const { usernames, groupnames } = usersGroupsById.decodeReply(extendedReply.decode(packet).data)
-          return { users: usernames, groups: groupnames }
-        },
-      },
-      options,
-    )
+  ): Promise<UserAndGroupNames> {
+    return namesOfIds(this.#session, ids, options)
   }
 
   /**
-   * Copies bytes between two open files on the server, or within one where the ranges do not overlap. `length` 0 copies to
-   * the end of the source. A range beyond the source's end can be answered with success: check sizes first.
+   * Copies bytes between two open files on the server, or within one where the ranges do not overlap. Without `length`,
+   * to the end of the source. A range beyond the source's end can be answered with success: check sizes first. The server
+   * does nothing else on this channel meanwhile, and the time-out of requests holds: copy large files in pieces.
    * ENOTSUP where the server has no copy-data.
    */
-  async copyData(
-    from: { file: RemoteFile; offset?: number; length?: number },
-    to: { file: RemoteFile; offset?: number },
-    options: CallOptions = {},
-  ): Promise<void> {
-    const subject = { path: from.file.path, target: to.file.path }
-    if (!this.#session.supports(copyData)) throw notOffered(copyData, subject)
-    const request = statusRequest(copyData.name, subject, (writer, id) =>
-      copyData.encode(writer, {
-        id,
-        readFromHandle: from.file.handle,
-        readFromOffset: from.offset ?? 0,
-        readDataLength: from.length ?? 0,
-        writeToHandle: to.file.handle,
-        writeToOffset: to.offset ?? 0,
-      }),
-    )
-    await this.#session.request(request, options)
+  copyData(from: CopySource, to: CopyTarget, options: CallOptions = {}): Promise<void> {
+    return copyOnServer(this.#session, from, to, options)
   }
 
   /** The whole file. @throws SftpTransferError where it is larger than `maxBytes`, or shrank meanwhile. */

@@ -4,13 +4,17 @@
 export type { ByteChannel, ByteReceiver } from '@sshblock/transport/byte-channel'
 export {
   type AttributeChanges,
+  type Awaitable,
   type BackendDirectory,
+  type BackendEntry,
   BackendError,
   type BackendFile,
+  type BackendOpenFlags,
   type FileStat,
   type FileSystemStat,
   type SftpBackend,
 } from './backend.ts'
+export { type ChannelPairOptions, channelPair } from './channel-pair.ts'
 export {
   type MakeDirectoryOptions,
   type OpenOptions,
@@ -19,6 +23,7 @@ export {
   type WriteFileOptions,
 } from './client.ts'
 export type { CallOptions, Clock, SftpClientOptions, SftpTraceEvent } from './client-session.ts'
+export { SftpClientError } from './core/client-error.ts'
 export type { SftpLimits } from './core/peer-limits.ts'
 export {
   type DirectoryEntry,
@@ -34,6 +39,7 @@ export {
   SftpTransferError,
   type TransferProblem,
 } from './errors.ts'
+export type { CopySource, CopyTarget, UserAndGroupNames } from './extension-calls.ts'
 export { RemoteFile, type StartedWrite } from './file.ts'
 export { MemoryBackend, type MemoryBackendOptions } from './memory-backend.ts'
 export type { Attributes, ExtendedAttribute, FileType } from './messages/attributes.ts'
@@ -42,7 +48,10 @@ export type { OpenFlags, OpenMode } from './open-mode.ts'
 export { pathBytes, pathText } from './path-text.ts'
 export type { RemoveOptions } from './remove.ts'
 export type { FileSystemStats } from './request-forms.ts'
+export { requestNames } from './server/request-names.ts'
 export {
+  type ObservedHandle,
+  type ObservedRequest,
   type SftpServerObserver,
   type SftpServerOptions,
   type SftpServerOutcome,

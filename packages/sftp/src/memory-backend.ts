@@ -15,12 +15,12 @@ import { SparseBytes } from './backend/sparse-bytes.ts'
 import {
   type AttributeChanges,
   type BackendDirectory,
+  type BackendEntry,
   BackendError,
   type BackendFile,
-  type DirectoryEntry,
+  type BackendOpenFlags,
   type FileStat,
   type FileSystemStat,
-  type OpenFlags,
   type SftpBackend,
 } from './backend.ts'
 import { fileTypeBits } from './messages/attributes.ts'
@@ -157,7 +157,7 @@ export class MemoryBackend implements SftpBackend {
 
   open(
     path: string,
-    flags: OpenFlags,
+    flags: BackendOpenFlags,
     mode: number,
   ): BackendFile & { write(offset: number, from: Uint8Array): void; close(): void } {
     const exclusive = flags.create && flags.exclusive
@@ -181,7 +181,7 @@ export class MemoryBackend implements SftpBackend {
     return this.#openFile(node, flags)
   }
 
-  #openFile(node: Node, flags: OpenFlags) {
+  #openFile(node: Node, flags: BackendOpenFlags) {
     const backend = this
     const content = (): SparseBytes => {
       if (node.kind !== 'file') throw new BackendError('EISDIR')
@@ -223,8 +223,8 @@ export class MemoryBackend implements SftpBackend {
     const names = ['.', '..', ...directory.entries.keys()]
     let at = 0
     return {
-      read(max: number): DirectoryEntry[] {
-        const entries: DirectoryEntry[] = []
+      read(max: number): BackendEntry[] {
+        const entries: BackendEntry[] = []
         while (at < names.length && entries.length < max) {
           const name = names[at++]!
           const node = name === '.' ? directory : name === '..' ? parent : directory.entries.get(name)
@@ -295,7 +295,8 @@ export class MemoryBackend implements SftpBackend {
     const to = this.#resolve(newPath, 'entry')
     if (to.name === undefined) throw new BackendError('EBUSY')
     const node = this.#existing(from)
-    if (node.kind !== 'directory' && (from.mustBeDirectory || to.mustBeDirectory)) throw new BackendError('ENOTDIR')
+    if (node.kind !== 'directory' && (from.mustBeDirectory || to.mustBeDirectory))
+      throw new BackendError('ENOTDIR')
     const target = this.#entry(to)
     if (target === node) return
     if (node.kind === 'directory') {

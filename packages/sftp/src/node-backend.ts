@@ -33,9 +33,9 @@ import {
   type BackendDirectory,
   BackendError,
   type BackendFile,
+  type BackendOpenFlags,
   type FileStat,
   type FileSystemStat,
-  type OpenFlags,
   type SftpBackend,
 } from './backend.ts'
 
@@ -59,7 +59,7 @@ export interface NodeBackendOptions {
   readonly synchronousIo?: boolean
 }
 
-function openFlagsOf({ read, write, append, create, truncate, exclusive }: OpenFlags): number {
+function openFlagsOf({ read, write, append, create, truncate, exclusive }: BackendOpenFlags): number {
   const { O_RDONLY, O_WRONLY, O_RDWR, O_APPEND, O_CREAT, O_TRUNC, O_EXCL } = fs.constants
   let flags = write ? (read ? O_RDWR : O_WRONLY) : O_RDONLY
   if (append) flags |= O_APPEND
@@ -108,7 +108,7 @@ export class NodeBackend implements SftpBackend {
     this.#paths.close()
   }
 
-  async open(path: string, flags: OpenFlags, mode: number): Promise<BackendFile> {
+  async open(path: string, flags: BackendOpenFlags, mode: number): Promise<BackendFile> {
     const descriptor = await this.#paths.open(path, openFlagsOf(flags), mode)
     return new NodeFile(descriptor, {
       flags,

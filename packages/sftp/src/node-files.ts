@@ -134,7 +134,7 @@ export async function getInto(
     let at = 0
     try {
       const stats = await remote.stat({ signal })
-      const expected = await expectedBytes(remote, 0, { signal })
+      const expected = expectedBytes(stats, 0)
       const kept = resume ? await keptDownload(directory, part, remote, expected, signal) : undefined
       const resumedFrom = kept?.length ?? 0
       const local = kept?.file ?? (await directory.create(part))

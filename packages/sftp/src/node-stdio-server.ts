@@ -8,7 +8,7 @@ import { resolve } from 'node:path'
 import type { Writable } from 'node:stream'
 import type { ByteChannel, ByteReceiver } from '@sshblock/transport/byte-channel'
 import { quote, SshError, safeText, UsageError } from '@sshblock/transport/errors'
-import type { OpenFlags } from './backend.ts'
+import type { BackendOpenFlags } from './backend.ts'
 import { statusName } from './messages/status.ts'
 import { NodeBackend } from './node-backend.ts'
 import { pipeChannel } from './node-pipe.ts'
@@ -23,7 +23,7 @@ import type { SftpServerObserver } from './server/observer.ts'
 import { requestNames } from './server/request-names.ts'
 import { serveSftp } from './server.ts'
 
-function flagText(flags: OpenFlags): string {
+function flagText(flags: BackendOpenFlags): string {
   const names: string[] = []
   if (flags.read) names.push('READ')
   if (flags.write) names.push('WRITE')

@@ -21,3 +21,11 @@ export function symlinkOrder(
   if (announced !== undefined) return utf8Text(announced.data).startsWith('link') ? 'link' : 'target'
   return serverIdentification !== undefined && linkFirstServers.test(serverIdentification) ? 'link' : 'target'
 }
+
+/** Clients that go by the server's name, which is not OpenSSH here. */
+const linkFirstClients = /^SSH-2\.0-(AsyncSSH|ssh2js)/i
+
+/** For the server's side: what a client with this identification sends first. */
+export function symlinkOrderOfClient(clientIdentification: string | undefined): 'target' | 'link' {
+  return clientIdentification !== undefined && linkFirstClients.test(clientIdentification) ? 'link' : 'target'
+}

@@ -65,7 +65,7 @@ async function* streamChunks(
 ): AsyncGenerator<Chunk, void, undefined> {
   const file = await client.open(path, 'r', { signal })
   try {
-    const there = await expectedBytes(file, start, { signal })
+    const there = expectedBytes(await file.stat({ signal }), start)
     const end = there === undefined ? wantedEnd : Math.min(wantedEnd, start + there)
     let at = start
     for await (const chunk of readAhead(file, { ...readAheadOf(client), start, end, signal })) {

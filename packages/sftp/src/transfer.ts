@@ -8,6 +8,7 @@ import type { CallOptions } from './client-session.ts'
 import { SftpTransferError } from './errors.ts'
 import type { RemoteFile } from './file.ts'
 import { defaultMaxFileBytes } from './limits.ts'
+import type { Stats } from './stats.ts'
 import { chunkBytesFor, type ReadAheadOptions, readAhead } from './transfer-read.ts'
 import { PipelinedWriter } from './transfer-write.ts'
 
@@ -122,15 +123,10 @@ export function readAheadOf(client: SftpClient): Pick<ReadAheadOptions, 'budgetB
  * Bytes of a file from `start` on, where they are known: the size of a regular file when the transfer begins. Files whose
  * size says nothing (0 in /proc, devices, no size told) are read to their end: undefined.
  */
-export async function expectedBytes(
-  file: RemoteFile,
-  start: number,
-  options: CallOptions,
-): Promise<number | undefined> {
-  const stats = await file.stat(options)
-  if (stats.size === undefined || stats.size === 0) return undefined
-  if (stats.type !== 'file' && stats.type !== 'unknown') return undefined
-  return Math.max(0, stats.size - start)
+export function expectedBytes({ size, type }: Stats, start: number): number | undefined {
+  if (size === undefined || size === 0) return undefined
+  if (type !== 'file' && type !== 'unknown') return undefined
+  return Math.max(0, size - start)
 }
 
 export async function readWholeFile(
@@ -147,7 +143,7 @@ export async function readWholeFile(
       0,
     )
   return withFile(await client.open(path, 'r', { signal }), async (file) => {
-    const size = await expectedBytes(file, 0, { signal })
+    const size = expectedBytes(await file.stat({ signal }), 0)
     if (size !== undefined) {
       if (size > maxBytes) throw tooLarge()
       const bytes = new Uint8Array(size)
@@ -235,7 +231,7 @@ export async function download(
     throw new UsageError(`offset must be an integer from 0 to 2^53 - 1, got ${start}`)
   if (!(wanted >= 0)) throw new UsageError(`length must not be negative, got ${wanted}`)
   return withFile(await client.open(path, 'r', { signal }), async (file) => {
-    const there = await expectedBytes(file, start, { signal })
+    const there = expectedBytes(await file.stat({ signal }), start)
     const expected = there === undefined ? undefined : Math.min(there, wanted)
     let most = expected ?? Math.min(wanted, Number.MAX_SAFE_INTEGER - start)
     if (sink instanceof Uint8Array) {

@@ -4,13 +4,13 @@ import { readFile } from 'node:fs/promises'
 import path, { join } from 'node:path'
 import { afterEach, describe, expect, test } from 'vitest'
 import { isHostName, isInside } from '../../../packages/sftp/src/backend/node-checked-paths.ts'
-import type { OpenFlags } from '../../../packages/sftp/src/backend.ts'
+import type { BackendOpenFlags } from '../../../packages/sftp/src/backend.ts'
 import { type Containment, NodeBackend, userRoot } from '../../../packages/sftp/src/node-backend.ts'
 import { registerCleanup } from '../../support/cleanup.ts'
 import { run } from '../../support/program.ts'
 import { tempDir } from '../../support/temp-dir.ts'
 
-const reading: OpenFlags = {
+const reading: BackendOpenFlags = {
   read: true,
   write: false,
   append: false,
@@ -18,7 +18,7 @@ const reading: OpenFlags = {
   truncate: false,
   exclusive: false,
 }
-const making: OpenFlags = { ...reading, write: true, create: true }
+const making: BackendOpenFlags = { ...reading, write: true, create: true }
 
 async function code(call: () => unknown): Promise<string> {
   try {

@@ -1,6 +1,7 @@
 // A client core and a server core joined by nothing but the test: bytes are moved by hand, in any portions, on a clock and
 // a random source that the test holds. What each side reports is kept as a list.
 
+import type { SshError } from '@sshblock/transport/errors'
 import { nodeCrypto } from '@sshblock/transport/node'
 import type { AuthAnswer, AuthRequest } from '../../../packages/transport/src/auth/server-auth.ts'
 import { ServerAuth } from '../../../packages/transport/src/auth/server-auth.ts'
@@ -180,7 +181,10 @@ export class Pair {
       idle++
       // Asynchronous primitives settle in later turns: packets being opened or sealed, signatures being checked.
       const busy = (): boolean =>
-        [this.client, this.server].some(({ core: { transport, serverAuth } }) => transport.busy || transport.pendingBytes > 0 || serverAuth?.parked === true)
+        [this.client, this.server].some(
+          ({ core: { transport, serverAuth } }) =>
+            transport.busy || transport.pendingBytes > 0 || serverAuth?.parked === true,
+        )
       await new Promise((resolve) => setTimeout(resolve, busy() ? 1 : 0))
       if (busy()) idle = 0
       if (this.client.core.transport.asksHostKey) break
@@ -196,7 +200,7 @@ export class Pair {
     return this
   }
 
-  failure(side: 'client' | 'server'): Error | undefined {
+  failure(side: 'client' | 'server'): SshError | undefined {
     return this[side].core.transport.failure
   }
 }

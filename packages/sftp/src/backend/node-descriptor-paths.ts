@@ -24,7 +24,14 @@ import {
   readLink,
 } from './node-host-path.ts'
 import type { HostPaths, LinkMode, PinnedDirectory } from './node-paths.ts'
-import { endsInDirectory, type Finding, type Place, type Probe, resolvePathAsync, type WalkMode } from './path-walk.ts'
+import {
+  endsInDirectory,
+  type Finding,
+  type Place,
+  type Probe,
+  resolvePathAsync,
+  type WalkMode,
+} from './path-walk.ts'
 
 const fstat = promisify(fs.fstat) as (fd: number) => Promise<fs.Stats>
 const directoryFlags = O_PATH | O_DIRECTORY | O_NOFOLLOW

@@ -2,7 +2,7 @@
 
 import type { Dir } from 'node:fs'
 import { lstat, opendir } from 'node:fs/promises'
-import type { BackendDirectory, DirectoryEntry } from '../backend.ts'
+import type { BackendDirectory, BackendEntry } from '../backend.ts'
 import { pathText } from '../path-text.ts'
 import { fileStatOf, isCode } from './node-host-path.ts'
 import type { PinnedDirectory } from './node-paths.ts'
@@ -13,7 +13,7 @@ export class NodeDirectory implements BackendDirectory {
   readonly #pinned: PinnedDirectory
   readonly #dir: Dir
   /** '.' and '..' come first, as from readdir(3); Node leaves them out. */
-  #dots: DirectoryEntry[]
+  #dots: BackendEntry[]
 
   private constructor(pinned: PinnedDirectory, dir: Dir) {
     this.#pinned = pinned
@@ -36,7 +36,7 @@ export class NodeDirectory implements BackendDirectory {
     }
   }
 
-  async read(max: number): Promise<DirectoryEntry[]> {
+  async read(max: number): Promise<BackendEntry[]> {
     const entries = this.#dots
     this.#dots = []
     for (;;) {
@@ -53,7 +53,7 @@ export class NodeDirectory implements BackendDirectory {
     }
   }
 
-  async #entry(name: string): Promise<DirectoryEntry | undefined> {
+  async #entry(name: string): Promise<BackendEntry | undefined> {
     try {
       return { name, stat: fileStatOf(await lstat(this.#pinned.entry(name))) }
     } catch (error) {

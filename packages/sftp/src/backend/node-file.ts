@@ -8,9 +8,9 @@ import {
   type Awaitable,
   BackendError,
   type BackendFile,
+  type BackendOpenFlags,
   type FileStat,
   type FileSystemStat,
-  type OpenFlags,
 } from '../backend.ts'
 import { closeDescriptor, fileStatOf, type HostPath } from './node-host-path.ts'
 
@@ -63,7 +63,7 @@ export async function fileSystemStatOf(host: HostPath): Promise<FileSystemStat> 
 }
 
 export interface NodeFileOptions {
-  readonly flags: OpenFlags
+  readonly flags: BackendOpenFlags
   /** Read and write without leaving the thread. */
   readonly synchronous: boolean
   /** Gives struct statvfs of the file's file system. */
@@ -72,7 +72,7 @@ export interface NodeFileOptions {
 
 export class NodeFile implements BackendFile {
   readonly descriptor: number
-  readonly #flags: OpenFlags
+  readonly #flags: BackendOpenFlags
   readonly #synchronous: boolean
   readonly #statvfs: (descriptor: number) => Promise<FileSystemStat>
 

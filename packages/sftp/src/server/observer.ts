@@ -1,7 +1,7 @@
 // Who wants to know what a session does: logs, statistics, tests. Called synchronously; what an observer throws ends
 // nothing but is the program's own unhandled error, so it should not throw. Texts come from the client: they are raw.
 
-import type { OpenFlags } from '../backend.ts'
+import type { BackendOpenFlags } from '../backend.ts'
 
 export interface ObservedRequest {
   /** OpenSSH's name of the request: 'open', 'stat', 'posix-rename', ... */
@@ -11,7 +11,7 @@ export interface ObservedRequest {
   /** Second path of rename and hardlink, target of symlink. */
   readonly target?: string
   /** Of open. */
-  readonly flags?: OpenFlags
+  readonly flags?: BackendOpenFlags
   /** Permission bits of open and mkdir. */
   readonly mode?: number
 }

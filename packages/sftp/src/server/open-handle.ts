@@ -1,4 +1,4 @@
-import type { BackendDirectory, BackendFile, OpenFlags } from '../backend.ts'
+import type { BackendDirectory, BackendFile, BackendOpenFlags } from '../backend.ts'
 
 /** An open file of a session. */
 export interface OpenFile {
@@ -6,7 +6,7 @@ export interface OpenFile {
   /** As it was opened. */
   readonly path: string
   readonly file: BackendFile
-  readonly flags: OpenFlags
+  readonly flags: BackendOpenFlags
   bytesRead: number
   bytesWritten: number
   /** CLOSE was begun; requests that found the handle before it fail. */

@@ -3,7 +3,7 @@
 // calls the back end and answers once. What it throws becomes a status.
 // READ and WRITE are not here: session.ts runs them without promises where the back end answers at once.
 
-import { BackendError, type FileStat, type OpenFlags, type SftpBackend } from '../backend.ts'
+import { BackendError, type BackendOpenFlags, type FileStat, type SftpBackend } from '../backend.ts'
 import type { ServerCore, ServerRequest } from '../core/server-core.ts'
 import { namesPerReply } from '../core/server-limits.ts'
 
@@ -31,6 +31,8 @@ export interface OperationContext {
   readonly maxHandles: number
   /** Permission bits that clients may set. */
   readonly modeMask: number
+  /** Which argument of SYMLINK this client sends first. */
+  readonly symlinkOrder: 'target' | 'link'
   /** The channel is gone: long operations stop. */
   readonly isClosed: boolean
 }
@@ -122,7 +124,7 @@ export function observeHandle(
 }
 
 /** pflags as OpenSSH reads them: neither READ nor WRITE means reading. */
-function flagsOf(pflags: number): OpenFlags {
+function flagsOf(pflags: number): BackendOpenFlags {
   const write = (pflags & openFlag.write) !== 0
   return {
     read: (pflags & openFlag.read) !== 0 || !write,
@@ -346,8 +348,8 @@ const symlink: Operation = {
   name: 'symlink',
   writes: true,
   async run(context, request) {
-    // The target comes first: OpenSSH PROTOCOL, "Argument order of SSH_FXP_SYMLINK". Clients go by that.
-    const { linkpath: target, targetpath: link } = requests.symlink.decode(request.body)
+    const { linkpath: first, targetpath: second } = requests.symlink.decode(request.body)
+    const [target, link] = context.symlinkOrder === 'target' ? [first, second] : [second, first]
     const linkPath = pathOf(context, link)
     const targetText = textOf(target)
     observe(context, { name: 'symlink', path: textOf(link), target: targetText })

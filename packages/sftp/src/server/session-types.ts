@@ -20,6 +20,11 @@ export interface SftpServerOptions {
   readonly maxHandles?: number
   /** Bytes of replies, taken from the disk or about to be, beyond which no further request is begun. Default 4 MiB. */
   readonly maxQueuedReplyBytes?: number
+  /**
+   * The client's SSH identification line, where it is known: a few clients (AsyncSSH, ssh2) send the arguments of SYMLINK
+   * in the draft's order to every server that does not call itself OpenSSH.
+   */
+  readonly clientIdentification?: string
   readonly observer?: SftpServerObserver
   /** For handles. Default: crypto.getRandomValues. */
   readonly random?: RandomFill

@@ -19,6 +19,7 @@ import { UnderWay, type WriteUnderWay } from '../core/under-way.ts'
 import * as extended from '../messages/extended.ts'
 import { packetType, packetTypeName } from '../messages/numbers.ts'
 import { statusCode } from '../messages/status.ts'
+import { symlinkOrderOfClient } from '../symlink-order.ts'
 import { announcement, extendedOperations, extendedOperationsByName } from './extended-operations.ts'
 import type { SftpServerObserver } from './observer.ts'
 import type { OpenFile, OpenHandle } from './open-handle.ts'
@@ -45,6 +46,7 @@ export class ServerSession implements SftpServerSession, OperationContext, ByteR
   readonly homeDirectory: string
   readonly readOnly: boolean
   readonly modeMask: number
+  readonly symlinkOrder: 'target' | 'link'
   readonly maxHandles: number
   readonly finished: Promise<SftpServerOutcome>
 
@@ -79,6 +81,7 @@ export class ServerSession implements SftpServerSession, OperationContext, ByteR
     this.homeDirectory = options.homeDirectory ?? this.startDirectory
     this.readOnly = options.readOnly ?? false
     this.modeMask = (options.modeMask ?? 0o7777) & 0o7777
+    this.symlinkOrder = symlinkOrderOfClient(options.clientIdentification)
     this.maxHandles = Math.min(options.maxHandles ?? defaultMaxHandles, 65_536)
     this.#maxQueuedReplyBytes = options.maxQueuedReplyBytes ?? defaultMaxQueuedReplyBytes
     this.#onFinish = options.onFinish

@@ -5,6 +5,8 @@
 
 import type { CryptoProvider, MaybePromise } from '../crypto/provider.ts'
 import { HostKeyError, NegotiationError, ProtocolError, SshError } from '../errors.ts'
+import type { AlgorithmOffer } from '../kex/algorithms.ts'
+import { withoutTerrapinProne } from '../kex/algorithms.ts'
 import { exchangeHash } from '../kex/exchange-hash.ts'
 import { verifyHostKeySignature } from '../kex/host-key.ts'
 import type { KeyMaterial } from '../kex/key-derivation.ts'
@@ -92,6 +94,9 @@ export class KeyExchange {
   #algorithms: AlgorithmsInUse | undefined
   #proof: ExchangeProof | undefined
   #peerWantsExtInfo = false
+  /** Server role: when our first KEXINIT goes out although the client's has not come. */
+  #startAt: number | undefined
+  #offer: AlgorithmOffer
 
   constructor(options: TransportOptions, owner: KeyExchangeOwner) {
     this.#options = options
@@ -104,6 +109,7 @@ export class KeyExchange {
     }
     this.#timeoutMs = options.kexTimeoutMs ?? 30_000
     this.#keyedAt = options.now()
+    this.#offer = options.offer
   }
 
   get algorithms(): AlgorithmsInUse | undefined {
@@ -129,7 +135,18 @@ export class KeyExchange {
   /** When the exchange in progress has taken too long, or the next one is due by time; undefined for never. */
   get deadline(): number | undefined {
     if (this.#exchange !== undefined) return this.#exchange.startedAt + this.#timeoutMs
+    if (this.#owner.phase.layer === 'transport') return this.#startAt
     return this.#owner.phase.layer === 'connection' ? this.#keyedAt + this.#limits.ms : undefined
+  }
+
+  /**
+   * The peer's identification came. Clients send KEXINIT with or right behind it; those that wait for the server's first
+   * get ours after a moment.
+   */
+  identified(): void {
+    if (this.#options.role !== 'server') return
+    if (waitsForServer.test(this.#owner.theirIdentification)) this.start()
+    else this.#startAt = this.#options.now() + patienceMs
   }
 
   /** Whether the packet at hand is the peer's wrong guess (RFC 4253 s7), asked once a packet. */
@@ -169,7 +186,8 @@ export class KeyExchange {
 
   /** Sends our KEXINIT. */
   start(byPeer = false): void {
-    const { role, offer, random, now } = this.#options
+    const { role, random, now } = this.#options
+    const offer = this.#offer
     const first = this.#owner.phase.layer === 'transport'
     const cookie = new Uint8Array(16)
     random(cookie)
@@ -207,6 +225,13 @@ export class KeyExchange {
     if (first) {
       const peer = role === 'client' ? 'server' : 'client'
       this.#owner.phase.strict = theirs.kexAlgorithms.includes(strictMarker[peer])
+      if (
+        !this.#owner.phase.strict &&
+        this.#owner.phase.exchange === 'idle' &&
+        this.#options.allowTerrapin !== true
+      ) {
+        this.#offer = withoutTerrapinProne(this.#options.offer)
+      }
       this.#peerWantsExtInfo = theirs.kexAlgorithms.includes(extInfoMarker[peer])
       // OpenSSH PROTOCOL 1.10: with strict key exchange KEXINIT must be the first packet.
       if (this.#owner.phase.strict && this.#owner.inbound.sequence !== 0) {
@@ -408,6 +433,11 @@ export class KeyExchange {
 
 /** A peer that starts exchange after exchange with nothing between them only burns our time. */
 const maxEmptyExchanges = 32
+
+/** How long a server waits for the client's KEXINIT before it sends its own, in milliseconds. */
+const patienceMs = 100
+/** Clients that send no KEXINIT before they have the server's. Those of today have strict key exchange. */
+const waitsForServer = /^SSH-2\.0-libssh[_-]\d/
 
 /** What was negotiated is open to prefix truncation (CVE-2023-48795) because the peer lacks strict key exchange. */
 export class TerrapinError extends NegotiationError {

@@ -51,7 +51,9 @@ export function verdict(phase: Phase, message: number): Verdict {
     return 'accept'
   if (message === number.KEXINIT) return 'accept'
   if (phase.layer === 'transport') return 'violation'
-  if (message >= 21 && message <= 49) return 'violation'
+  if (message === number.NEWKEYS || (message >= 30 && message <= 49)) return 'violation'
+  // RFC 4253 s11.4: what nobody has assigned is answered, also in the range of algorithm negotiation (RFC 4250 s4.1.2).
+  if (message >= 22 && message <= 29) return 'unimplemented'
   if (message === 0) return 'violation'
   if (message <= 19) return transportMessage(phase, message)
   if (message <= 79) return authMessage(phase, message)
@@ -78,7 +80,10 @@ function duringExchange(phase: Phase, message: number): Verdict {
 function transportMessage(phase: Phase, message: number): Verdict {
   switch (message) {
     case number.SERVICE_REQUEST:
-      return phase.role === 'server' && phase.layer === 'service' ? 'accept' : 'violation'
+      // paramiko asks for the service again before each method, and OpenSSH answers every time.
+      return phase.role === 'server' && (phase.layer === 'service' || phase.layer === 'auth')
+        ? 'accept'
+        : 'violation'
     case number.SERVICE_ACCEPT:
       return phase.role === 'client' && phase.layer === 'service' ? 'accept' : 'violation'
     case number.EXT_INFO:

@@ -9,7 +9,7 @@ import type { AlgorithmOffer } from '../kex/algorithms.ts'
 import type { Signer } from '../keys/signer.ts'
 import * as limits from '../limits.ts'
 import * as number from '../messages/numbers.ts'
-import { debug, disconnect, ignore, ping, pong, unimplemented } from '../messages/transport.ts'
+import { debug, disconnect, ping, pong, unimplemented } from '../messages/transport.ts'
 import { IdentificationReader, identificationLine } from '../packet/identification.ts'
 import { Inbound } from '../packet/inbound.ts'
 import { Outbound } from '../packet/outbound.ts'
@@ -107,8 +107,9 @@ export class TransportCore implements PacketSink {
     }
     this.#keyExchange = new KeyExchange(options, this.#keyExchangeOwner())
     this.#outbound.raw(identificationLine(options.identification))
-    // RFC 4253 s4.2: KEXINIT may follow the identification at once; it saves half a round trip.
-    this.#keyExchange.start()
+    // RFC 4253 s4.2: KEXINIT may follow the identification at once; it saves half a round trip. A server waits a moment
+    // for the client's: what it says of strict key exchange decides what can be offered safely.
+    if (options.role === 'client') this.#keyExchange.start()
   }
 
   #keyExchangeOwner(): KeyExchangeOwner {
@@ -183,6 +184,7 @@ export class TransportCore implements PacketSink {
           const line = this.#identification.read(this.buffer)
           if (line === undefined) return undefined
           this.#theirIdentification = line
+          this.#keyExchange.identified()
           this.#options.trace?.({
             level: 1,
             layer: 'transport',
@@ -250,7 +252,7 @@ export class TransportCore implements PacketSink {
         return undefined
       }
       case number.IGNORE:
-        ignore.decode(payload)
+        // RFC 4253 s11.2: ignored, whatever is in it; paramiko fills it without a length.
         return undefined
       case number.UNIMPLEMENTED:
         unimplemented.decode(payload)

@@ -5,6 +5,7 @@ import type { CryptoProvider } from '../crypto/provider.ts'
 import { quote, UsageError } from '../errors.ts'
 import { isAead, knownCiphers, knownMacs } from '../packet/suites.ts'
 import { kexMethod, knownKexMethods } from './methods.ts'
+import { isTerrapinProneName } from './negotiate.ts'
 
 /** Algorithm names in preference order. */
 export interface AlgorithmOffer {
@@ -104,4 +105,13 @@ export function resolveOffer(
     offer[category] = names
   }
   return offer
+}
+
+/** The offer for a peer without strict key exchange: nothing that CVE-2023-48795 can cut packets from. */
+export function withoutTerrapinProne(offer: AlgorithmOffer): AlgorithmOffer {
+  return {
+    ...offer,
+    ciphers: offer.ciphers.filter((name) => !isTerrapinProneName(name)),
+    macs: offer.macs.filter((name) => !isTerrapinProneName(name)),
+  }
 }

@@ -12,7 +12,7 @@ import { whenReady } from './maybe-promise.ts'
 import { formatPem, type Pem } from './pem.ts'
 import type { KeyFileOptions, PrivateKey } from './private-key.ts'
 import { readPrivateKeyFields, writePrivateKeyFields } from './private-key-fields.ts'
-import { parsePublicKey, peekKeyType } from './public-key.ts'
+import { parsePublicKey } from './public-key.ts'
 
 const label = 'OPENSSH PRIVATE KEY'
 const magic = utf8Bytes('openssh-key-v1\0')
@@ -189,17 +189,13 @@ function readSecretSection(
       ? wrongPassphrase()
       : new KeyFormatError('the two check numbers of the key file differ: it is damaged')
   }
-  const outerType = peekKeyType(publicBlob)
   const reader = new Reader(plain, 8)
   const { key } = readPrivateKeyFields(reader, options.limits)
   const comment = reader.text()
   for (let pad = 1; reader.remaining > 0; pad++) {
     if (reader.u8() !== pad % 256) throw new KeyFormatError('the padding of the key file is not 1, 2, 3, ...')
   }
-  if (
-    outerType !== key.type ||
-    !equalBytes(parsePublicKey(publicBlob, options.limits).blob, key.publicKey.blob)
-  ) {
+  if (!equalBytes(parsePublicKey(publicBlob, options.limits).blob, key.publicKey.blob)) {
     throw new KeyFormatError('the public and the private part of the key file are not of one key')
   }
   return { ...key, comment }

@@ -4,20 +4,27 @@
 import type { AuthReply, ClientAuth } from '../auth/client-auth.ts'
 import { connectionService } from '../auth/client-auth.ts'
 import type { Prompt } from '../auth/prompts.ts'
-import { publicKeySignedData } from '../auth/signed-data.ts'
 import type { PublicKeyAttempt } from '../auth/signed-data.ts'
+import { publicKeySignedData } from '../auth/signed-data.ts'
 import type { ExchangeProof } from '../core/key-exchange.ts'
-import { AuthError, SshError, UsageError, quote, safeText } from '../errors.ts'
 import type { AuthAttempt } from '../errors.ts'
-import { maxAuthTries } from '../limits.ts'
-import { signerFromAgent } from '../keys/signer.ts'
+import { AuthError, quote, safeText, UsageError } from '../errors.ts'
 import type { AgentSigning, Signer } from '../keys/signer.ts'
+import { signerFromAgent } from '../keys/signer.ts'
+import { maxAuthTries } from '../limits.ts'
 
 /** What authentication needs of an agent; AgentClient and the in-memory agent have it. */
 export interface AuthAgent extends AgentSigning {
   list(): Promise<readonly { keyBlob: Uint8Array; comment: string }[]>
   /** session-bind@openssh.com; false where the agent does not know it. */
-  bindSession?(binding: { hostKey: Uint8Array; sessionId: Uint8Array; signature: Uint8Array; forwarding: boolean }): Promise<boolean>
+  bindSession?(binding: {
+    hostKey: Uint8Array
+    sessionId: Uint8Array
+    signature: Uint8Array
+    forwarding: boolean
+  }): Promise<boolean>
+  /** Called where the agent was opened for this login and no more is wanted of it. */
+  close?(): void
 }
 
 export interface KeyboardInteractiveRequest {
@@ -41,7 +48,10 @@ export type AuthMethod =
       /** Asked when the server demands a new password. */
       onChange?: (prompt: string) => Promise<string | undefined>
     }
-  | { type: 'keyboard-interactive'; respond: (request: KeyboardInteractiveRequest) => Promise<readonly string[]> | readonly string[] }
+  | {
+      type: 'keyboard-interactive'
+      respond: (request: KeyboardInteractiveRequest) => Promise<readonly string[]> | readonly string[]
+    }
 
 /** How we got in. */
 export interface AuthOutcome {
@@ -59,6 +69,8 @@ export interface AuthContext {
   proof: ExchangeProof
   /** Lets a request out and waits for its answer; rejects when the connection ends. */
   ask: (send: () => void) => Promise<AuthReply>
+  /** Whether the connection is over. */
+  hasFailed: () => boolean
   /** Algorithms the server says it takes from users; undefined where it did not say. */
   signatureAlgorithms: readonly string[] | undefined
   /** Whether the server knows publickey-hostbound-v00@openssh.com. */
@@ -107,7 +119,8 @@ class Authentication {
           accepted.add(method)
           break
         }
-        if (this.#refused >= this.#maxRefused && waiting.length > 0) throw this.#error(`stopped after ${this.#refused} refused attempts, before the server's limit`)
+        if (this.#refused >= this.#maxRefused && waiting.length > 0)
+          throw this.#error(`stopped after ${this.#refused} refused attempts, before the server's limit`)
       }
       if (this.#startOver) {
         // What was refused before may be welcome now: servers can demand an order.
@@ -119,13 +132,24 @@ class Authentication {
         const outcome = await this.#none()
         if (outcome !== undefined) return outcome
       }
-      for (const method of skipped) this.#attempts.push({ method: protocolMethod(method), source: sourceOf(method), reason: 'not offered by the server' })
-      throw this.#error(this.#context.methods.length === 0 ? 'no authentication method was given' : 'no authentication method succeeded')
+      for (const method of skipped)
+        this.#attempts.push({
+          method: protocolMethod(method),
+          source: sourceOf(method),
+          reason: 'not offered by the server',
+        })
+      throw this.#error(
+        this.#context.methods.length === 0
+          ? 'no authentication method was given'
+          : 'no authentication method succeeded',
+      )
     }
   }
 
   #isAllowed(method: AuthMethod): boolean {
-    return this.#allowed === undefined || method.type === 'none' || this.#allowed.includes(protocolMethod(method))
+    return (
+      this.#allowed === undefined || method.type === 'none' || this.#allowed.includes(protocolMethod(method))
+    )
   }
 
   #try(method: AuthMethod, othersWaiting: number): Promise<AuthOutcome | undefined> {
@@ -149,7 +173,13 @@ class Authentication {
   }
 
   /** Turns a final reply into an outcome, or notes the failure. */
-  #outcome(reply: AuthReply, method: string, source: string, publicKey: Uint8Array | undefined, counts = true): AuthOutcome | undefined {
+  #outcome(
+    reply: AuthReply,
+    method: string,
+    source: string,
+    publicKey: Uint8Array | undefined,
+    counts = true,
+  ): AuthOutcome | undefined {
     switch (reply.type) {
       case 'success':
         return { method, source, publicKey, proved: method !== 'none' }
@@ -157,7 +187,11 @@ class Authentication {
         this.#allowed = reply.methods
         if (reply.partialSuccess) {
           this.#startOver = true
-          this.#attempts.push({ method, source, reason: `accepted, but the server wants more: ${safeText(reply.methods.join(', '))}` })
+          this.#attempts.push({
+            method,
+            source,
+            reason: `accepted, but the server wants more: ${safeText(reply.methods.join(', '))}`,
+          })
         } else {
           if (counts) this.#refused++
           this.#attempts.push({ method, source, reason: 'refused by the server' })
@@ -169,24 +203,42 @@ class Authentication {
     }
   }
 
-  async #agent(method: Extract<AuthMethod, { type: 'agent' }>, othersWaiting: number): Promise<AuthOutcome | undefined> {
+  async #agent(
+    method: Extract<AuthMethod, { type: 'agent' }>,
+    othersWaiting: number,
+  ): Promise<AuthOutcome | undefined> {
     const source = sourceOf(method)
-    let agent: AuthAgent
-    let identities: readonly { keyBlob: Uint8Array; comment: string }[]
+    let agent: AuthAgent | undefined
     try {
       agent = typeof method.agent === 'function' ? await method.agent() : method.agent
-      identities = await agent.list()
+      const identities = await agent.list()
+      return await this.#identities(agent, identities, source, othersWaiting)
     } catch (error) {
       this.#note('publickey', source, error)
       return undefined
+    } finally {
+      if (typeof method.agent === 'function') agent?.close?.()
     }
-    if (identities.length === 0) this.#attempts.push({ method: 'publickey', source, reason: 'the agent holds no identities' })
+  }
+
+  async #identities(
+    agent: AuthAgent,
+    identities: readonly { keyBlob: Uint8Array; comment: string }[],
+    source: string,
+    othersWaiting: number,
+  ): Promise<AuthOutcome | undefined> {
+    if (identities.length === 0)
+      this.#attempts.push({ method: 'publickey', source, reason: 'the agent holds no identities' })
     let bound = false
     for (const identity of identities) {
       const name = `${source}, key ${quote(identity.comment, 64)}`
       // Leave the methods that follow a try each.
       if (this.#refused + othersWaiting >= this.#maxRefused) {
-        this.#attempts.push({ method: 'publickey', source: name, reason: 'not tried: the server would close the connection' })
+        this.#attempts.push({
+          method: 'publickey',
+          source: name,
+          reason: 'not tried: the server would close the connection',
+        })
         continue
       }
       let signer: Signer
@@ -223,7 +275,11 @@ class Authentication {
     const { auth, proof, ask, hostBound } = this.#context
     const algorithm = this.#algorithm(signer)
     if (algorithm === undefined) {
-      this.#attempts.push({ method: 'publickey', source, reason: `the server takes none of ${signer.algorithms.join(', ')}` })
+      this.#attempts.push({
+        method: 'publickey',
+        source,
+        reason: `the server takes none of ${signer.algorithms.join(', ')}`,
+      })
       return undefined
     }
     const attempt: PublicKeyAttempt = {
@@ -235,7 +291,8 @@ class Authentication {
     }
     if (askFirst) {
       const reply = await ask(() => auth.publicKeyQuery(attempt))
-      if (reply.type !== 'public-key-ok') return this.#outcome(reply, 'publickey', source, signer.publicKeyBlob)
+      if (reply.type !== 'public-key-ok')
+        return this.#outcome(reply, 'publickey', source, signer.publicKeyBlob)
     }
     let signature: Uint8Array
     try {
@@ -244,7 +301,12 @@ class Authentication {
       this.#note('publickey', source, error)
       return undefined
     }
-    return this.#outcome(await ask(() => auth.publicKeySigned(attempt, signature)), 'publickey', source, signer.publicKeyBlob)
+    return this.#outcome(
+      await ask(() => auth.publicKeySigned(attempt, signature)),
+      'publickey',
+      source,
+      signer.publicKeyBlob,
+    )
   }
 
   /** RFC 8308 s3.1; servers that say nothing, or nothing that fits, still get our best (RFC 8332 s3.3). */
@@ -273,18 +335,25 @@ class Authentication {
       if (reply.type === 'password-change') {
         const newPassword = await method.onChange?.(reply.prompt)
         if (newPassword === undefined) {
-          this.#attempts.push({ method: 'password', source: 'password', reason: `the server demands a new password: ${quote(reply.prompt)}` })
+          this.#attempts.push({
+            method: 'password',
+            source: 'password',
+            reason: `the server demands a new password: ${quote(reply.prompt)}`,
+          })
           return undefined
         }
         reply = await ask(() => auth.passwordChange(given, newPassword))
       }
       const outcome = this.#outcome(reply, 'password', 'password', undefined)
-      if (outcome !== undefined || this.#startOver || this.#allowed?.includes('password') === false) return outcome
+      if (outcome !== undefined || this.#startOver || this.#allowed?.includes('password') === false)
+        return outcome
     }
     return undefined
   }
 
-  async #keyboardInteractive(method: Extract<AuthMethod, { type: 'keyboard-interactive' }>): Promise<AuthOutcome | undefined> {
+  async #keyboardInteractive(
+    method: Extract<AuthMethod, { type: 'keyboard-interactive' }>,
+  ): Promise<AuthOutcome | undefined> {
     const { auth, ask } = this.#context
     let reply = await ask(() => auth.keyboardInteractive())
     let asked = 0
@@ -292,7 +361,10 @@ class Authentication {
       const { name, instruction, prompts } = reply
       // A request without prompts is a message; there is nothing to ask anybody (RFC 4256 s3.4).
       const answers = prompts.length === 0 ? [] : await method.respond({ name, instruction, prompts })
-      if (answers.length !== prompts.length) throw new UsageError(`keyboard-interactive: ${prompts.length} prompts, but respond() gave ${answers.length} answers`)
+      if (answers.length !== prompts.length)
+        throw new UsageError(
+          `keyboard-interactive: ${prompts.length} prompts, but respond() gave ${answers.length} answers`,
+        )
       asked += prompts.length
       reply = await ask(() => auth.respond(answers))
     }
@@ -302,13 +374,19 @@ class Authentication {
 
   #note(method: string, source: string, error: unknown): void {
     // What the connection itself died of is not a failed attempt.
-    if (error instanceof SshError && error.code.startsWith('ERR_SSH_CONNECTION')) throw error
-    this.#attempts.push({ method, source, reason: safeText(error instanceof Error ? error.message : String(error)) })
+    if (this.#context.hasFailed()) throw error
+    this.#attempts.push({
+      method,
+      source,
+      reason: safeText(error instanceof Error ? error.message : String(error)),
+    })
   }
 
   #error(summary: string): AuthError {
     const allowed = this.#allowed ?? []
-    const tried = this.#attempts.map(({ method, source, reason }) => `${method}${source === method ? '' : ` (${source})`}: ${reason}`)
+    const tried = this.#attempts.map(
+      ({ method, source, reason }) => `${method}${source === method ? '' : ` (${source})`}: ${reason}`,
+    )
     const offers = allowed.length === 0 ? 'nothing' : safeText(allowed.join(', '))
     return new AuthError(
       `authentication of user ${quote(this.#context.auth.user)} failed: ${summary}; the server allows ${offers}${tried.length === 0 ? '' : `; tried ${tried.join('; ')}`}`,
@@ -324,6 +402,7 @@ function protocolMethod(method: AuthMethod): string {
 }
 
 function sourceOf(method: AuthMethod): string {
-  if ((method.type === 'agent' || method.type === 'publickey') && method.description !== undefined) return method.description
+  if ((method.type === 'agent' || method.type === 'publickey') && method.description !== undefined)
+    return method.description
   return method.type === 'publickey' ? 'key' : method.type
 }

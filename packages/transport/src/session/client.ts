@@ -4,26 +4,25 @@
 import type { AuthReply } from '../auth/client-auth.ts'
 import type { WindowLimits } from '../connection/window.ts'
 import { serverSignatureAlgorithms } from '../core/extension-info.ts'
-import { SessionCore } from '../core/session-core.ts'
-import type { SessionEvent } from '../core/session-core.ts'
 import { TerrapinError } from '../core/key-exchange.ts'
+import type { SessionEvent } from '../core/session-core.ts'
+import { SessionCore } from '../core/session-core.ts'
 import type { RekeyLimits } from '../core/transport-core.ts'
 import type { Clock, CryptoProvider, RandomSource } from '../crypto/provider.ts'
 import { systemRandom } from '../crypto/random.ts'
-import { AbortedError, AuthError, HostKeyError, SshError, UsageError } from '../errors.ts'
-import { resolveOffer } from '../kex/algorithms.ts'
+import { AbortedError, AuthError, HostKeyError, type SshError, UsageError } from '../errors.ts'
 import type { AlgorithmOffer } from '../kex/algorithms.ts'
-import { isTerrapinProneName } from '../kex/negotiate.ts'
-import { hostKeyError, orderHostKeyAlgorithms, presentHostKey } from '../keys/host-key-policy.ts'
+import { resolveOffer, withoutTerrapinProne } from '../kex/algorithms.ts'
 import type { HostKeyPolicy } from '../keys/host-key-policy.ts'
+import { hostKeyError, orderHostKeyAlgorithms, presentHostKey } from '../keys/host-key-policy.ts'
 import { ourIdentification } from '../packet/identification.ts'
 import type { Trace } from '../trace.ts'
-import { authenticate } from './authenticate.ts'
 import type { AuthMethod, AuthOutcome } from './authenticate.ts'
+import { authenticate } from './authenticate.ts'
 import type { ByteDuplex } from './duplex.ts'
 import { Pump } from './pump.ts'
-import { Session } from './session.ts'
 import type { KeepaliveOptions } from './session.ts'
+import { Session } from './session.ts'
 
 /** Options of a client connection that do not depend on how bytes travel. */
 export interface ClientOptions {
@@ -70,11 +69,17 @@ export type OpenDuplex = (signal: AbortSignal | undefined) => Promise<ByteDuplex
  * @throws HostKeyError, AuthError, NegotiationError, ProtocolError, IntegrityError, ConnectionLost, PeerDisconnected,
  *   TimeoutError, AbortedError, UsageError.
  */
-export async function connectOver(open: OpenDuplex, options: ClientOptions & { crypto: CryptoProvider }): Promise<Session> {
+export async function connectOver(
+  open: OpenDuplex,
+  options: ClientOptions & { crypto: CryptoProvider },
+): Promise<Session> {
   if (typeof options.hostKeyPolicy !== 'function') {
-    throw new UsageError('hostKeyPolicy: expected a policy (knownHostsPolicy, pinnedFingerprint, ...); without one there is no connection', {
-      code: 'ERR_SSH_HOST_KEY_NO_POLICY',
-    })
+    throw new UsageError(
+      'hostKeyPolicy: expected a policy (knownHostsPolicy, pinnedFingerprint, ...); without one there is no connection',
+      {
+        code: 'ERR_SSH_HOST_KEY_NO_POLICY',
+      },
+    )
   }
   if (options.username === '') throw new UsageError('username: expected a name, got an empty text')
   const offer = resolveOffer(options.crypto, 'client', options.algorithms)
@@ -82,13 +87,13 @@ export async function connectOver(open: OpenDuplex, options: ClientOptions & { c
     return await new ClientConnection(options, offer).connect(await open(options.signal))
   } catch (error) {
     if (!(error instanceof TerrapinError)) throw error
-    const safe: AlgorithmOffer = {
-      ...offer,
-      ciphers: offer.ciphers.filter((name) => !isTerrapinProneName(name)),
-      macs: offer.macs.filter((name) => !isTerrapinProneName(name)),
-    }
+    const safe = withoutTerrapinProne(offer)
     if (safe.ciphers.length === 0) throw error
-    options.trace?.({ level: 1, layer: 'kex', event: 'connecting again without algorithms that need strict key exchange' })
+    options.trace?.({
+      level: 1,
+      layer: 'kex',
+      event: 'connecting again without algorithms that need strict key exchange',
+    })
     return await new ClientConnection(options, safe).connect(await open(options.signal))
   }
 }
@@ -115,9 +120,15 @@ class ClientConnection {
       random: options.random ?? systemRandom,
       now: this.#now,
       identification: options.identification ?? ourIdentification,
-      offer: { ...offer, hostKeys: orderHostKeyAlgorithms(offer.hostKeys, options.hostKeyPolicy.preferredKeyTypes) },
+      offer: {
+        ...offer,
+        hostKeys: orderHostKeyAlgorithms(offer.hostKeys, options.hostKeyPolicy.preferredKeyTypes),
+      },
       handshakeTimeoutMs: options.handshakeTimeoutMs ?? 30_000,
-      mux: { ...(window === undefined ? {} : { window }), ...(maxPacketBytes === undefined ? {} : { maxPacketBytes }) },
+      mux: {
+        ...(window === undefined ? {} : { window }),
+        ...(maxPacketBytes === undefined ? {} : { maxPacketBytes }),
+      },
       ...(rekey === undefined ? {} : { rekey }),
       ...(trace === undefined ? {} : { trace }),
       ...(allowTerrapin === undefined ? {} : { allowTerrapin }),
@@ -215,12 +226,28 @@ class ClientConnection {
     const { host, port = 22, crypto, hostKeyPolicy } = this.#options
     const transport = this.#core.transport
     try {
-      const presented = presentHostKey(crypto, { host, port, algorithm: event.algorithm, keyBlob: event.hostKey })
-      this.#hostKey = { type: presented.certificate?.type ?? presented.publicKey.type, blob: event.hostKey, fingerprint: presented.fingerprint }
+      const presented = presentHostKey(crypto, {
+        host,
+        port,
+        algorithm: event.algorithm,
+        keyBlob: event.hostKey,
+      })
+      this.#hostKey = {
+        type: presented.certificate?.type ?? presented.publicKey.type,
+        blob: event.hostKey,
+        fingerprint: presented.fingerprint,
+      }
       const verdict = await hostKeyPolicy(presented)
       if (verdict === 'trusted') transport.trustHostKey()
-      else if (typeof verdict === 'object' && verdict !== null) transport.fail(hostKeyError(presented, verdict))
-      else transport.fail(new HostKeyError('no-policy', `the host key policy must answer 'trusted' or a problem, not ${String(verdict)}`))
+      else if (typeof verdict === 'object' && verdict !== null)
+        transport.fail(hostKeyError(presented, verdict))
+      else
+        transport.fail(
+          new HostKeyError(
+            'no-policy',
+            `the host key policy must answer 'trusted' or a problem, not ${String(verdict)}`,
+          ),
+        )
     } catch (error) {
       transport.failTyped(error)
     }
@@ -247,13 +274,16 @@ class ClientConnection {
       auth,
       proof: core.transport.proof!,
       ask,
+      hasFailed: () => core.transport.failure !== undefined,
       signatureAlgorithms: serverSignatureAlgorithms(core.extensions),
       hostBound: core.extensions.has('publickey-hostbound@openssh.com'),
       methods,
       ...(maxAuthTries === undefined ? {} : { maxTries: maxAuthTries }),
     })
     if (rejectTrivialAuth === true && !outcome.proved && methods.some((method) => method.type !== 'none')) {
-      throw new AuthError('the server let us in without checking anything (rejectTrivialAuth)', [], [], { code: 'ERR_SSH_AUTH_TRIVIAL' })
+      throw new AuthError('the server let us in without checking anything (rejectTrivialAuth)', [], [], {
+        code: 'ERR_SSH_AUTH_TRIVIAL',
+      })
     }
     return outcome
   }

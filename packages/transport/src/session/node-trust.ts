@@ -5,16 +5,20 @@ import { readFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { agentSocketPath, connectAgent } from '../agent/node-socket.ts'
-import type { AgentClient } from '../agent/client.ts'
 import { nodeCrypto } from '../crypto/node.ts'
 import type { CryptoProvider } from '../crypto/provider.ts'
-import { SshError, quote } from '../errors.ts'
+import { quote, SshError } from '../errors.ts'
 import { certificateFromText } from '../keys/certificate.ts'
-import { type HostKeyPolicy, type KnownHostsPolicyOptions, knownHostsPolicy } from '../keys/host-key-policy.ts'
+import {
+  type HostKeyPolicy,
+  type KnownHostsPolicyOptions,
+  knownHostsPolicy,
+} from '../keys/host-key-policy.ts'
 import type { KnownHosts } from '../keys/known-hosts.ts'
 import { readKnownHostsFile } from '../keys/node-known-hosts-file.ts'
 import { parsePrivateKey } from '../keys/private-key.ts'
-import { signerFromPrivateKey, type Signer } from '../keys/signer.ts'
+import { type Signer, signerFromPrivateKey } from '../keys/signer.ts'
+import { equalBytes } from '../wire/bytes.ts'
 import type { AuthAgent, AuthMethod } from './authenticate.ts'
 
 /** The files ssh asks by default: the user's and the machine's. */
@@ -43,48 +47,20 @@ export interface AgentAuthOptions {
 
 /** Authentication by the identities of a running agent. The connection to it lasts as long as the attempt. */
 export function agentAuth(options: AgentAuthOptions = {}): AuthMethod {
-  const { socketPath, crypto = nodeCrypto } = options
+  const { socketPath, crypto = nodeCrypto, only } = options
   const path = socketPath ?? agentSocketPath()
-  const open = async (): Promise<AuthAgent> =>
-    new TransientAgent(await connectAgent({ crypto, ...(path === undefined ? {} : { path }) }))
+  const open = async (): Promise<AuthAgent> => {
+    const agent = await connectAgent({ crypto, ...(path === undefined ? {} : { path }) })
+    if (only === undefined) return agent
+    return {
+      list: async () =>
+        (await agent.list()).filter(({ keyBlob }) => only.some((blob) => equalBytes(blob, keyBlob))),
+      sign: (keyBlob, data, flags) => agent.sign(keyBlob, data, flags),
+      bindSession: (binding) => agent.bindSession(binding),
+      close: () => agent.close(),
+    }
+  }
   return { type: 'agent', agent: open, description: `agent ${path ?? '(SSH_AUTH_SOCK is not set)'}` }
-}
-
-const agentIdleMs = 30_000
-
-/** Lets the process end although the agent's connection was never closed by hand: it closes after half a quiet minute. */
-class TransientAgent implements AuthAgent {
-  readonly #agent: AgentClient
-  #timer: ReturnType<typeof setTimeout> | undefined
-
-  constructor(agent: AgentClient) {
-    this.#agent = agent
-  }
-
-  #use<T>(work: Promise<T>): Promise<T> {
-    clearTimeout(this.#timer)
-    return work.finally(() => {
-      this.#timer = setTimeout(() => this.#agent.close(), agentIdleMs)
-      this.#timer.unref()
-    })
-  }
-
-  list(): ReturnType<AgentClient['list']> {
-    return this.#use(this.#agent.list())
-  }
-
-  sign(keyBlob: Uint8Array, data: Uint8Array, flags: number): Promise<Uint8Array> {
-    return this.#use(this.#agent.sign(keyBlob, data, flags))
-  }
-
-  bindSession(binding: Parameters<AgentClient['bindSession']>[0]): Promise<boolean> {
-    return this.#use(this.#agent.bindSession(binding))
-  }
-
-  close(): void {
-    clearTimeout(this.#timer)
-    this.#agent.close()
-  }
 }
 
 export interface KeyFileOptions {
@@ -97,7 +73,11 @@ export interface KeyFileOptions {
 
 /** Authentication by a private key file. Read when its turn comes. Errors of the file become the attempt's reason. */
 export function keyFileAuth(path: string, options: KeyFileOptions = {}): AuthMethod {
-  return { type: 'publickey', signer: () => signerFromFile(path, options), description: `key file ${quote(path)}` }
+  return {
+    type: 'publickey',
+    signer: () => signerFromFile(path, options),
+    description: `key file ${quote(path)}`,
+  }
 }
 
 /** A signer for a key file, with the certificate beside it where there is one. Errors as parsePrivateKey, or the system's code. */
@@ -105,10 +85,12 @@ export async function signerFromFile(path: string, options: KeyFileOptions = {})
   const { crypto = nodeCrypto, certificatePath } = options
   const bytes = await readFileOr(path)
   const key = await openKey(crypto, path, bytes, options)
-  const certificateText = await readFile(certificatePath ?? `${path}-cert.pub`, 'utf8').catch((error: unknown) => {
-    if (certificatePath === undefined) return undefined
-    throw error
-  })
+  const certificateText = await readFile(certificatePath ?? `${path}-cert.pub`, 'utf8').catch(
+    (error: unknown) => {
+      if (certificatePath === undefined) return undefined
+      throw error
+    },
+  )
   if (certificateText === undefined) return signerFromPrivateKey(crypto, key)
   return signerFromPrivateKey(crypto, key, { certificate: certificateFromText(certificateText).certificate })
 }
@@ -123,7 +105,12 @@ async function openKey(
   try {
     return await parsePrivateKey(crypto, bytes)
   } catch (error) {
-    if (!(error instanceof SshError) || error.code !== 'ERR_SSH_KEY_PASSPHRASE_REQUIRED' || passphrase === undefined) throw error
+    if (
+      !(error instanceof SshError) ||
+      error.code !== 'ERR_SSH_KEY_PASSPHRASE_REQUIRED' ||
+      passphrase === undefined
+    )
+      throw error
     const given = await passphrase(path)
     if (given === undefined) throw error
     return parsePrivateKey(crypto, bytes, { passphrase: given })
