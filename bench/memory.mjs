@@ -11,7 +11,9 @@ const size = Math.round(Number(process.argv[2] ?? 4) * gibibyte)
 const chunk = 1024 ** 2
 const inFlight = 16
 
-const child = fork(fileURLToPath(new URL('./server-process.mjs', import.meta.url)), { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
+const child = fork(fileURLToPath(new URL('./server-process.mjs', import.meta.url)), {
+  stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+})
 const [server] = await once(child, 'message')
 
 let peak = 0
@@ -37,7 +39,9 @@ async function pass(name, each) {
   await Promise.all(Array.from({ length: inFlight }, worker))
   const seconds = (performance.now() - startedAt) / 1000
   const growth = Math.max(peak, rss()) - before
-  console.log(`${name}: ${(size / gibibyte).toFixed(1)} GiB in ${seconds.toFixed(1)} s, ${(size / 1024 ** 2 / seconds).toFixed(0)} MiB/s; RSS ${before.toFixed(0)} MiB before, at most ${growth.toFixed(0)} MiB more`)
+  console.log(
+    `${name}: ${(size / gibibyte).toFixed(1)} GiB in ${seconds.toFixed(1)} s, ${(size / 1024 ** 2 / seconds).toFixed(0)} MiB/s; RSS ${before.toFixed(0)} MiB before, at most ${growth.toFixed(0)} MiB more`,
+  )
   return growth
 }
 
@@ -46,7 +50,10 @@ try {
   const device = await createBlockDevice(server.location, { ...server.connection, size })
   // One round first, so that code and buffers that stay are not counted as growth of the stream.
   await device.write(0, new Uint8Array(chunk))
-  worst = Math.max(worst, await pass('write', (offset, buffer) => device.write(offset, buffer.fill(offset / chunk))))
+  worst = Math.max(
+    worst,
+    await pass('write', (offset, buffer) => device.write(offset, buffer.fill(offset / chunk))),
+  )
   await device.flush()
   await device.close()
   const reader = await openBlockDevice(server.location, server.connection)
@@ -57,5 +64,7 @@ try {
   child.send('stop')
 }
 const limit = 150
-console.log(`growth of at most ${worst.toFixed(0)} MiB (limit ${limit} MiB): ${worst < limit ? 'within' : 'EXCEEDED'}`)
+console.log(
+  `growth of at most ${worst.toFixed(0)} MiB (limit ${limit} MiB): ${worst < limit ? 'within' : 'EXCEEDED'}`,
+)
 process.exitCode = worst < limit ? 0 : 1
