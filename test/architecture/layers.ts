@@ -41,11 +41,12 @@ export const PACKAGES: ReadonlyMap<string, PackageRule> = new Map([
   ['web', { imports: everything, platform: [], nodeOnly: false }],
 ])
 
-/** The files of blockdev that join SFTP, and SSH, to the block device. */
+/** Files that join packages: the driver joins SFTP, and SSH, to the block device; SFTP's checks run on the kit for SSH. */
 export const DRIVER_FILES: readonly { readonly file: RegExp; readonly imports: readonly string[] }[] = [
   { file: /^packages\/blockdev\/src\/ssh-driver\.ts$/, imports: [...transport, ...sftp] },
   // The SFTP half of the driver: a device on one SFTP client, whoever connected it.
   { file: /^packages\/blockdev\/src\/sftp-[a-z-]+\.ts$/, imports: sftp },
+  { file: /^packages\/sftp\/src\/conformance(\.ts$|\/)/, imports: ['@sshblock/transport/conformance', ...transport] },
 ]
 
 /**
@@ -80,7 +81,8 @@ export const LAYERS: ReadonlyMap<string, readonly (readonly string[])[]> = new M
       ['errors.ts', 'limits.ts'],
       ['core/'],
       ['*', 'backend/', 'server/', 'client/'],
-      ['index.ts', 'node.ts', 'browser.ts'],
+      ['conformance/'],
+      ['index.ts', 'node.ts', 'browser.ts', 'conformance.ts'],
     ],
   ],
   [

@@ -3,7 +3,19 @@
  * any SFTP client, and the SSH driver for whoever brings a way to connect. Node adds openBlockDevice and local files
  * (`@sshblock/blockdev/node`).
  */
+export {
+  type CompareImagesOptions,
+  type CopyImageOptions,
+  type CopyImageResult,
+  type CopyProgress,
+  copyImage,
+  copySegmentBytes,
+  firstDifference,
+  resumePoint,
+  startsAlike,
+} from './copy-image.ts'
 export type { BlockDevice, CallOptions, Extent, WriteOptions } from './device.ts'
+export { readRange, type WriteRangeOptions, writeRange } from './device-streams.ts'
 export { BlockDeviceError, type BlockDeviceErrorCode, LocationError } from './errors.ts'
 export { FileDevice } from './file-device.ts'
 export type { DeviceBehaviour, DeviceStats, FileDeviceOptions } from './file-device-options.ts'

@@ -12,7 +12,7 @@ export interface ChannelPairOptions {
 }
 
 /** Deliveries one behind the other before the event loop gets its turn. */
-const deliveriesPerTurn = 64
+const deliveriesPerTurn = 256
 
 class PairEnd implements ByteChannel {
   readonly description = 'in memory'
@@ -23,7 +23,9 @@ class PairEnd implements ByteChannel {
   #credit: number
   /** Credit that the peer has consumed and withholds. */
   #withheld = 0
-  readonly #queue: Uint8Array[] = []
+  #queue: Uint8Array[] = []
+  /** Index of the first element that is not delivered in full. */
+  #head = 0
   #queuedBytes = 0
   /** Bytes of the first element of the queue that are delivered. */
   #delivered = 0
@@ -108,7 +110,7 @@ class PairEnd implements ByteChannel {
   #run(): void {
     if (this.#isClosed) return
     const receiver = this.peer.#receiver
-    const first = this.#queue[0]
+    const first = this.#queue[this.#head]
     if (first !== undefined && receiver !== undefined && this.#credit > 0) {
       this.#deliver(receiver, first)
       this.#schedule()
@@ -131,8 +133,11 @@ class PairEnd implements ByteChannel {
     const view = first.subarray(this.#delivered, this.#delivered + count)
     this.#delivered += count
     if (this.#delivered === first.length) {
-      this.#queue.shift()
       this.#delivered = 0
+      if (++this.#head >= 1024 || this.#head === this.#queue.length) {
+        this.#queue = this.#queue.slice(this.#head)
+        this.#head = 0
+      }
     }
     this.#credit -= count
     this.#queuedBytes -= count
@@ -149,7 +154,7 @@ class PairEnd implements ByteChannel {
   #closed(): void {
     if (this.#isClosed) return
     this.#isClosed = this.#isClosing = true
-    this.#queue.length = this.#queuedBytes = 0
+    this.#queue.length = this.#head = this.#queuedBytes = 0
     this.#receiver?.closed()
   }
 }

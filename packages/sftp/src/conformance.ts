@@ -4,7 +4,8 @@
  */
 import type { Check } from '@sshblock/transport/conformance'
 import { sftpExtensionChecks } from './conformance/extension-checks.ts'
-import { sftpAttributeChecks, sftpFileChecks, sftpNameChecks } from './conformance/file-checks.ts'
+import { sftpFileChecks } from './conformance/file-checks.ts'
+import { sftpAttributeChecks, sftpNameChecks } from './conformance/name-checks.ts'
 import { sftpHandleChecks, sftpPacketChecks } from './conformance/protocol-checks.ts'
 import type { SftpTrial } from './conformance/sftp-trial.ts'
 

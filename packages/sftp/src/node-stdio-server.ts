@@ -1,8 +1,6 @@
 // Our sftp-server: serves standard input and output with the host's files, in place of OpenSSH's, for `sftp -D`, for
 // sshd's Subsystem line, and over any pipe. node-stdio-options.ts is its command line.
 
-import fs from 'node:fs'
-import { Socket } from 'node:net'
 import { userInfo } from 'node:os'
 import { resolve } from 'node:path'
 import type { Writable } from 'node:stream'
@@ -78,14 +76,9 @@ export function loggingObserver(level: LogLevel, log: (line: string) => void): S
 /** A pipe that is closed only when what was written before its end is out. */
 class StdioChannel implements ByteChannel {
   readonly description = 'standard input and output'
-  readonly #pipe: ByteChannel
-  readonly #output: Writable
+  readonly #output: Writable = process.stdout
+  readonly #pipe: ByteChannel = pipeChannel(process.stdin, process.stdout)
   #ended = false
-
-  constructor(output: Writable) {
-    this.#output = output
-    this.#pipe = pipeChannel(process.stdin, output)
-  }
 
   start(receiver: ByteReceiver): void {
     this.#pipe.start(receiver)
@@ -116,14 +109,6 @@ class StdioChannel implements ByteChannel {
     if (!this.#ended || this.#output.writableFinished || this.#output.destroyed) this.#pipe.close()
     else this.#output.once('finish', () => this.#pipe.close()).once('error', () => this.#pipe.close())
   }
-}
-
-/** process.stdout blocks on a pipe, and a blocked server cannot read: both sides could wait for each other for ever. */
-function standardOutput(): Writable {
-  const stats = fs.fstatSync(1)
-  return stats.isFIFO() || stats.isSocket()
-    ? new Socket({ fd: 1, readable: false, writable: true })
-    : process.stdout
 }
 
 function startDirectoryOf({ startDirectory, root }: StdioServerOptions): string {
@@ -162,7 +147,7 @@ export async function runStdioServer(args: readonly string[]): Promise<number> {
   }
   const startDirectory = startDirectoryOf(options)
   const log = (line: string) => void process.stderr.write(`${line}\n`)
-  const session = serveSftp(new StdioChannel(standardOutput()), backend, {
+  const session = serveSftp(new StdioChannel(), backend, {
     readOnly: options.readOnly,
     startDirectory,
     homeDirectory: options.root === '/' ? userInfo().homedir : startDirectory,

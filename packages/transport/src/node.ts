@@ -15,6 +15,8 @@ export { addKnownHost, readKnownHostsFile, updateKnownHostsFile } from './keys/n
 export type { ConnectionLimits, ConnectionRefusal } from './session/connection-limits.ts'
 export type { ListenOptions, ServerStatistics } from './session/node-server.ts'
 export { listen, SshServer } from './session/node-server.ts'
+export type { TcpForwardingOptions } from './session/node-tcp-forwarding.ts'
+export { tcpForwarding } from './session/node-tcp-forwarding.ts'
 export * from './session/node-trust.ts'
 export type { TcpOptions, TcpTarget } from './session/tcp.ts'
 export { acceptedSocket, connectTcp } from './session/tcp.ts'

@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process'
 import fs from 'node:fs'
 import { readFile } from 'node:fs/promises'
+import { syncBuiltinESMExports } from 'node:module'
 import path, { join } from 'node:path'
 import { afterEach, describe, expect, test } from 'vitest'
 import { isHostName, isInside } from '../../../packages/sftp/src/backend/node-checked-paths.ts'
@@ -62,7 +63,7 @@ function layOut(containment: Containment): {
 
 function snapshot(dir: string): string {
   const lines: string[] = []
-  for (const name of fs.readdirSync(dir, { recursive: true, encoding: 'utf8' }).sort()) {
+  for (const name of ['.', ...fs.readdirSync(dir, { recursive: true, encoding: 'utf8' }).sort()]) {
     const at = join(dir, name)
     const { mode, uid, size, mtimeMs, nlink } = fs.lstatSync(at)
     const content = fs.lstatSync(at).isFile() ? fs.readFileSync(at, 'utf8') : ''
@@ -108,7 +109,7 @@ describe.each(['descriptors', 'checked'] as const)('a node back end confined by 
       expect(await code(() => backend.opendir(name))).toBe('ENOENT')
       expect(await code(() => backend.statvfs(name))).toBe('ENOENT')
     }
-    for (const parent of ['/absolute', '/relative']) {
+    for (const parent of ['/absolute', '/relative', '/absolute/dir', '/relative/dir']) {
       const calls = [
         () => backend.mkdir(`${parent}/new`, 0o777),
         () => backend.rmdir(`${parent}/dir`),
@@ -208,6 +209,76 @@ describe.each(['descriptors', 'checked'] as const)('a node back end confined by 
   })
 })
 
+test('checks notice a directory that became a link after it was looked at', async () => {
+  const { root, outside, backend } = layOut('checked')
+  fs.mkdirSync(join(root, 'd'))
+  fs.writeFileSync(join(root, 'd', 'secret'), 'inside')
+  const before = snapshot(outside)
+  const { lstat } = fs.promises
+  // The worst moment: right behind the look at root/d.
+  fs.promises.lstat = (async (...args: Parameters<typeof lstat>) => {
+    const stats = await lstat(...args)
+    if (String(args[0]) === join(root, 'd') && stats.isDirectory()) {
+      fs.renameSync(join(root, 'd'), join(root, 'd-before'))
+      fs.symlinkSync(outside, join(root, 'd'))
+    }
+    return stats
+  }) as typeof lstat
+  syncBuiltinESMExports()
+  registerCleanup(() => {
+    fs.promises.lstat = lstat
+    syncBuiltinESMExports()
+  })
+  const reset = () => {
+    fs.unlinkSync(join(root, 'd'))
+    fs.renameSync(join(root, 'd-before'), join(root, 'd'))
+  }
+  for (const call of [
+    () => backend.open('/d/secret', reading, 0),
+    () => backend.open('/d/new', making, 0o666),
+    () => backend.stat('/d/secret'),
+    () => backend.lstat('/d/secret'),
+    () => backend.mkdir('/d/new', 0o777),
+    () => backend.remove('/d/secret'),
+    () => backend.setstat('/d/secret', { permissions: 0o777 }),
+    () => backend.rename('/d/secret', '/stolen'),
+  ]) {
+    expect(await code(call)).toBe('EACCES')
+    reset()
+  }
+  expect(snapshot(outside)).toBe(before)
+})
+
+test('checks notice a directory that was a link for just the moment of opening', async () => {
+  const { root, outside, backend } = layOut('checked')
+  fs.mkdirSync(join(root, 'd'))
+  fs.writeFileSync(join(root, 'd', 'secret'), 'inside')
+  const { realpath } = fs.promises
+  let calls = 0
+  fs.promises.realpath = (async (...args: Parameters<typeof realpath>) => {
+    if (String(args[0]) !== join(root, 'd')) return realpath(...args)
+    if (++calls === 2) {
+      fs.unlinkSync(join(root, 'd'))
+      fs.renameSync(join(root, 'd-before'), join(root, 'd'))
+      return realpath(...args)
+    }
+    const real = await realpath(...args)
+    fs.renameSync(join(root, 'd'), join(root, 'd-before'))
+    fs.symlinkSync(outside, join(root, 'd'))
+    return real
+  }) as typeof realpath
+  syncBuiltinESMExports()
+  registerCleanup(() => {
+    fs.promises.realpath = realpath
+    syncBuiltinESMExports()
+  })
+  expect(await code(() => backend.open('/d/secret', { ...reading, write: true, truncate: true }, 0))).toBe(
+    'EACCES',
+  )
+  expect(calls).toBe(2)
+  expect(fs.readFileSync(join(outside, 'secret'), 'utf8')).toBe('OUTSIDE')
+})
+
 test('the root itself is a folder, or nothing is served', () => {
   const base = tempDir('root')
   fs.writeFileSync(join(base, 'file'), '')
@@ -272,8 +343,18 @@ describe('a race against a process that swaps a directory for a link', () => {
     const base = tempDir('race')
     const root = join(base, 'root')
     const outside = join(base, 'outside')
-    for (const dir of [root, outside, join(root, 'd'), join(outside, 'sub')]) fs.mkdirSync(dir)
+    for (const dir of [
+      root,
+      outside,
+      join(root, 'd'),
+      join(root, 'd', 'deep'),
+      join(outside, 'deep'),
+      join(outside, 'sub'),
+    ])
+      fs.mkdirSync(dir)
     fs.writeFileSync(join(root, 'd', 'secret'), 'inside')
+    fs.writeFileSync(join(root, 'd', 'deep', 'secret'), 'inside')
+    fs.writeFileSync(join(outside, 'deep', 'secret'), 'OUTSIDE THE ROOT')
     fs.writeFileSync(join(root, 'mine'), 'mine')
     fs.writeFileSync(join(outside, 'secret'), 'OUTSIDE THE ROOT')
     fs.writeFileSync(join(outside, 'only-outside'), '')
@@ -323,6 +404,12 @@ describe('a race against a process that swaps a directory for a link', () => {
         const { size } = await backend.stat('/d/secret')
         if (size !== 6) escapes.push(`stat ${size}`)
       },
+      async () => {
+        const content = await contentOf(backend, '/d/deep/secret')
+        if (content !== 'inside') escapes.push(`read ${content}`)
+      },
+      () => backend.mkdir(`/d/deep/dir${n++}`, 0o777),
+      () => backend.setstat('/d/deep', { permissions: 0o711 }),
       async () => {
         const { size } = await backend.lstat('/d/secret')
         if (size !== 6) escapes.push(`lstat ${size}`)

@@ -126,6 +126,19 @@ describe('framing', () => {
     },
   )
 
+  test('the buffer of a large request goes back to the pool, unless it is taken', () => {
+    const buffers = pool()
+    const buffer = new RequestBuffer(buffers)
+    buffer.input(joined([request(10_000, packetType.write), request(10_000, packetType.write)]))
+    buffer.next()
+    expect(buffers.freeBytes).toBe(0)
+    buffer.next()
+    expect(buffers.freeBytes).toBe(16_384)
+    expect(buffer.takeBuffer()).toHaveLength(16_384)
+    buffer.next()
+    expect(buffers.freeBytes).toBe(16_384)
+  })
+
   test('a request handed out stays as it is while more bytes come, until the next one is asked for', () => {
     const buffer = new RequestBuffer(pool())
     buffer.input(request(50, packetType.open, 1))

@@ -76,17 +76,19 @@ export class RawClient {
 
   #receive(view: Uint8Array): void {
     this.receivedBytes += view.length
-    this.#pending = concat(this.#pending, view)
-    while (this.#pending.length >= 4) {
-      const length = readU32(this.#pending, 0)
-      if (this.#pending.length < 4 + length) return
-      const payload = this.#pending.slice(4, 4 + length)
-      this.#pending = this.#pending.slice(4 + length)
+    const all = concat(this.#pending, view)
+    let at = 0
+    while (all.length - at >= 4) {
+      const length = readU32(all, at)
+      if (all.length - at < 4 + length) break
+      const payload = all.slice(at + 4, at + 4 + length)
+      at += 4 + length
       const reply = { type: payload[0]!, id: readU32(payload, 1), payload }
       const wake = this.#waiting.shift()
       if (wake === undefined) this.#replies.push(reply)
       else wake(reply)
     }
+    this.#pending = all.slice(at)
   }
 
   get repliesWaiting(): number {

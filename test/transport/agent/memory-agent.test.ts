@@ -155,7 +155,11 @@ describe('the agent in memory', () => {
     await client.removeAll()
     expect((await client.request(constrained(more(new Writer().raw(plain!)))))[0]).toBe(5)
     expect(
-      (await client.request(messages.addIdentity.bytes({ key: concat(plain!, Uint8Array.of(2)) })))[0],
+      (
+        await client.request(
+          messages.addIdentity.bytes({ key: concat(plain!, Uint8Array.of(1, 0, 0, 0, 9)) }),
+        )
+      )[0],
     ).toBe(5)
     expect(await client.list()).toEqual([])
   })

@@ -382,6 +382,18 @@ describe('certificates that no CA should make', () => {
     expect(await problem(parseCertificate(blob))).toBe('signature')
   })
 
+  test('a certificate without names says so, instead of an empty list', async () => {
+    const refusal = await checkCertificate(
+      nodeCrypto,
+      parseCertificate((await own({ principals: [] })).blob),
+      hostUse,
+    )
+    expect(refusal).toMatchObject({
+      problem: 'principal',
+      message: expect.stringContaining('names no host at all'),
+    })
+  })
+
   test('what a refusal says is safe to show', async () => {
     const certificate = parseCertificate((await own({ keyId: '\u001b[31m', principals: ['\u202egro'] })).blob)
     const refusal = await checkCertificate(nodeCrypto, certificate, hostUse)

@@ -7,6 +7,7 @@ import type { CryptoProvider } from '../../../packages/transport/src/crypto/prov
 import { systemRandom } from '../../../packages/transport/src/crypto/random.ts'
 import { KeyFormatError, UsageError } from '../../../packages/transport/src/errors.ts'
 import { ecdsaCurves } from '../../../packages/transport/src/keys/curves.ts'
+import { DerReader } from '../../../packages/transport/src/keys/der.ts'
 import { generateKeyPair } from '../../../packages/transport/src/keys/generate.ts'
 import { generateRsaKeyPair } from '../../../packages/transport/src/keys/node-generate.ts'
 import { formatPrivateKey } from '../../../packages/transport/src/keys/openssh-key-file.ts'
@@ -247,6 +248,25 @@ describeWith([needsOpenssl], 'key files written by openssl', () => {
       }
     }
   })
+})
+
+test.each([
+  ['longer than the bytes there', [0x04, 5, 1, 2]],
+  ['of another tag', [0x05, 0]],
+  ['without its length', [0x04]],
+  ['without the second byte of its length', [0x04, 0x82, 1]],
+  ['of indefinite length', [0x04, 0x80, 0, 0]],
+  ['with a length that is not minimal', [0x04, 0x81, 1, 1]],
+])('a DER element %s is a KeyFormatError', (_, bytes) => {
+  expect(() => new DerReader(Uint8Array.from(bytes)).octetString()).toThrow(KeyFormatError)
+})
+
+test('DER integers are minimal and not negative', () => {
+  const unsigned = (...bytes: number[]) =>
+    new DerReader(Uint8Array.from([2, bytes.length, ...bytes])).unsigned()
+  expect(unsigned(0x7f)).toEqual(Uint8Array.of(0x7f))
+  expect(unsigned(0, 0x80)).toEqual(Uint8Array.of(0x80))
+  for (const bad of [[], [0x80], [0, 0x7f], [0, 0]]) expect(() => unsigned(...bad)).toThrow(KeyFormatError)
 })
 
 describe('generated keys', () => {

@@ -2,11 +2,18 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { AuthorizedKeys } from '@sshblock/transport'
 import { beforeAll, describe, expect, test } from 'vitest'
-import { parseExpiryTime, parseKeyOptions } from '../../../packages/transport/src/auth/authorized-key-options.ts'
-import { isDestinationPermitted, permissionsUnder, refusalOf } from '../../../packages/transport/src/auth/permissions.ts'
-import { needsOpensshClient } from '../../support/openssh-client.ts'
-import { clientKey } from '../../support/keys.ts'
+import {
+  parseExpiryTime,
+  parseKeyOptions,
+} from '../../../packages/transport/src/auth/authorized-key-options.ts'
+import {
+  isDestinationPermitted,
+  permissionsUnder,
+  refusalOf,
+} from '../../../packages/transport/src/auth/permissions.ts'
 import type { KeyPair } from '../../support/keys.ts'
+import { clientKey } from '../../support/keys.ts'
+import { needsOpensshClient } from '../../support/openssh-client.ts'
 import { run } from '../../support/program.ts'
 import { describeWith } from '../../support/requirements.ts'
 import { tempDir } from '../../support/temp-dir.ts'
@@ -26,12 +33,19 @@ describe('lines of authorized_keys', () => {
     const { keys, problems } = AuthorizedKeys.parse(`${ed25519.publicLine}\n`)
     expect(problems).toEqual([])
     expect(keys).toHaveLength(1)
-    expect(keys[0]).toMatchObject({ line: 1, comment: 'client-ed25519', certAuthority: false, restrictions: {} })
+    expect(keys[0]).toMatchObject({
+      line: 1,
+      comment: 'client-ed25519',
+      certAuthority: false,
+      restrictions: {},
+    })
     expect(keys[0]?.publicKey.blob).toEqual(ed25519.blob)
   })
 
   test('comments, blank lines, CR LF and leading blanks are passed over, and lines keep their numbers', () => {
-    const { keys, problems } = AuthorizedKeys.parse(`# comment\r\n\r\n \t${ed25519.publicLine}\r\n${rsa.publicLine}`)
+    const { keys, problems } = AuthorizedKeys.parse(
+      `# comment\r\n\r\n \t${ed25519.publicLine}\r\n${rsa.publicLine}`,
+    )
     expect(problems).toEqual([])
     expect(keys.map((key) => [key.line, key.publicKey.type])).toEqual([
       [3, 'ssh-ed25519'],
@@ -83,9 +97,19 @@ describe('lines of authorized_keys', () => {
 
 describe('options of authorized_keys', () => {
   test('restrict takes every permission away, and later options give it back', () => {
-    const none = { pty: false, portForwarding: false, agentForwarding: false, x11Forwarding: false, userRc: false }
+    const none = {
+      pty: false,
+      portForwarding: false,
+      agentForwarding: false,
+      x11Forwarding: false,
+      userRc: false,
+    }
     expect(restrictionsOf('restrict')).toEqual(none)
-    expect(restrictionsOf('restrict,pty,port-forwarding')).toEqual({ ...none, pty: true, portForwarding: true })
+    expect(restrictionsOf('restrict,pty,port-forwarding')).toEqual({
+      ...none,
+      pty: true,
+      portForwarding: true,
+    })
     expect(restrictionsOf('pty,restrict')).toEqual(none)
   })
 
@@ -94,12 +118,16 @@ describe('options of authorized_keys', () => {
   })
 
   test('of several expiry times the earliest counts', () => {
-    const { expiresAt } = restrictionsOf('expiry-time="20300101Z",expiry-time="20290101Z",expiry-time="20310101Z"')
+    const { expiresAt } = restrictionsOf(
+      'expiry-time="20300101Z",expiry-time="20290101Z",expiry-time="20310101Z"',
+    )
     expect(expiresAt).toBe(Date.UTC(2029, 0, 1))
   })
 
   test('the first value of a variable counts', () => {
-    expect([...(restrictionsOf('environment="A=1",environment="A=2",environment="B_2=x=y"').environment ?? [])]).toEqual([
+    expect([
+      ...(restrictionsOf('environment="A=1",environment="A=2",environment="B_2=x=y"').environment ?? []),
+    ]).toEqual([
       ['A', '1'],
       ['B_2', 'x=y'],
     ])
@@ -119,12 +147,19 @@ describe('options of authorized_keys', () => {
     expect(parseExpiryTime('203006011200')).toBe(new Date(2030, 5, 1, 12).getTime())
   })
 
-  test.each(['', '2030', '20301301', '20300431', '20230229', '203001012460', '2030010124', '20300101T00', '-20300101'])(
-    'refuses the time "%s"',
-    (text) => {
-      expect(parseExpiryTime(text)).toBeUndefined()
-    },
-  )
+  test.each([
+    '',
+    '2030',
+    '20301301',
+    '20300431',
+    '20230229',
+    '203001012460',
+    '2030010124',
+    '20300101T00',
+    '-20300101',
+  ])('refuses the time "%s"', (text) => {
+    expect(parseExpiryTime(text)).toBeUndefined()
+  })
 
   test('names without a value are not inherited from objects', () => {
     expect(() => parseKeyOptions('__proto__')).toThrow(/option/)
@@ -135,7 +170,10 @@ describe('options of authorized_keys', () => {
 describe('restrictions together', () => {
   test('a permission is there only where nobody takes it away', () => {
     expect(permissionsUnder([])).toMatchObject({ pty: true, portForwarding: true, command: undefined })
-    expect(permissionsUnder([{ pty: true }, { pty: false }])).toMatchObject({ pty: false, portForwarding: true })
+    expect(permissionsUnder([{ pty: true }, { pty: false }])).toMatchObject({
+      pty: false,
+      portForwarding: true,
+    })
   })
 
   test('two different forced commands are a contradiction, equal ones are not', () => {
@@ -144,7 +182,9 @@ describe('restrictions together', () => {
   })
 
   test('destinations are those that every list has; an empty list admits none', () => {
-    expect(permissionsUnder([{ permitOpen: ['a:1', 'b:2'] }, {}, { permitOpen: ['b:2', 'c:3'] }])?.permitOpen).toEqual(['b:2'])
+    expect(
+      permissionsUnder([{ permitOpen: ['a:1', 'b:2'] }, {}, { permitOpen: ['b:2', 'c:3'] }])?.permitOpen,
+    ).toEqual(['b:2'])
     expect(isDestinationPermitted([], 'a', 1)).toBe(false)
     expect(isDestinationPermitted(undefined, 'a', 1)).toBe(true)
   })

@@ -1,21 +1,35 @@
 // A client that says exactly what a test tells it to: the transport below is ours, everything above is a list of payloads.
 // Talks to a real ServerConnection in memory.
 
-import { memoryDuplexPair, nodeCrypto, systemRandom } from '@sshblock/transport'
 import type { ServerOptions, Signer } from '@sshblock/transport'
-import { publicKeySignedData, writePublicKeyRequest } from '../../../packages/transport/src/auth/signed-data.ts'
+import { memoryDuplexPair, nodeCrypto, systemRandom } from '@sshblock/transport'
 import type { PublicKeyAttempt } from '../../../packages/transport/src/auth/signed-data.ts'
-import { TransportCore } from '../../../packages/transport/src/core/transport-core.ts'
+import {
+  publicKeySignedData,
+  writePublicKeyRequest,
+} from '../../../packages/transport/src/auth/signed-data.ts'
 import { readExtensions } from '../../../packages/transport/src/core/extension-info.ts'
+import { TransportCore } from '../../../packages/transport/src/core/transport-core.ts'
 import { resolveOffer } from '../../../packages/transport/src/kex/algorithms.ts'
 import { generateKeyPair } from '../../../packages/transport/src/keys/generate.ts'
 import { signerFromPrivateKey } from '../../../packages/transport/src/keys/signer.ts'
-import { channelOpen, channelOpenConfirmation, channelRequest, globalRequest } from '../../../packages/transport/src/messages/connection.ts'
+import {
+  channelOpen,
+  channelOpenConfirmation,
+  channelRequest,
+  globalRequest,
+} from '../../../packages/transport/src/messages/connection.ts'
 import * as number from '../../../packages/transport/src/messages/numbers.ts'
 import { serviceRequest } from '../../../packages/transport/src/messages/transport.ts'
-import { keyboardInteractiveFields, passwordFields, userauthFailure, userauthRequest } from '../../../packages/transport/src/messages/userauth.ts'
+import {
+  keyboardInteractiveFields,
+  passwordFields,
+  userauthFailure,
+  userauthRequest,
+} from '../../../packages/transport/src/messages/userauth.ts'
 import type { ByteDuplex } from '../../../packages/transport/src/session/duplex.ts'
-import { ServerConnection, prepareServer } from '../../../packages/transport/src/session/server.ts'
+import { prepareServer } from '../../../packages/transport/src/session/prepared-server.ts'
+import { ServerConnection } from '../../../packages/transport/src/session/server.ts'
 import { encodeFields } from '../../../packages/transport/src/wire/codec.ts'
 import { Writer } from '../../../packages/transport/src/wire/writer.ts'
 
@@ -104,7 +118,8 @@ export class RawClient {
       if (event.type === 'host-key') this.core.trustHostKey()
       else if (event.type === 'keys') this.#onKeys()
       else if (event.type === 'failed') this.#onOver(event.error)
-      else if (event.type === 'message') this.#receive({ number: event.number, payload: event.payload.slice() })
+      else if (event.type === 'message')
+        this.#receive({ number: event.number, payload: event.payload.slice() })
     }
     this.flush()
     const waiting = this.#waiting
@@ -164,7 +179,8 @@ export class RawClient {
   /** The next message of the server that has not been taken; any of these numbers where given. */
   async expect(...numbers: number[]): Promise<Received> {
     for (;;) {
-      const at = numbers.length === 0 ? 0 : this.inbox.findIndex((message) => numbers.includes(message.number))
+      const at =
+        numbers.length === 0 ? 0 : this.inbox.findIndex((message) => numbers.includes(message.number))
       const found = at < 0 ? undefined : this.inbox[at]
       if (found !== undefined) {
         this.inbox.splice(0, at + 1)
@@ -190,11 +206,17 @@ export class RawClient {
 
   async service(): Promise<void> {
     await this.keys
+    this.core.phase.layer = 'service'
     this.send(serviceRequest.bytes({ service: 'ssh-userauth' }))
     await this.expect(number.SERVICE_ACCEPT)
   }
 
-  request(user: string, method: string, methodFields: Uint8Array = new Uint8Array(0), service = 'ssh-connection'): void {
+  request(
+    user: string,
+    method: string,
+    methodFields: Uint8Array = new Uint8Array(0),
+    service = 'ssh-connection',
+  ): void {
     this.send(userauthRequest.bytes({ user, service, method, methodFields }))
   }
 
@@ -204,7 +226,11 @@ export class RawClient {
   }
 
   keyboardInteractive(user: string): Promise<Received> {
-    this.request(user, 'keyboard-interactive', encodeFields(keyboardInteractiveFields, { language: '', submethods: '' }))
+    this.request(
+      user,
+      'keyboard-interactive',
+      encodeFields(keyboardInteractiveFields, { language: '', submethods: '' }),
+    )
     return this.answer()
   }
 
@@ -227,7 +253,11 @@ export class RawClient {
   }
 
   /** A signed publickey request as it goes over the wire. */
-  async signedRequest(user: string, signer: Signer, sessionId = this.core.proof!.sessionId): Promise<Uint8Array> {
+  async signedRequest(
+    user: string,
+    signer: Signer,
+    sessionId = this.core.proof!.sessionId,
+  ): Promise<Uint8Array> {
     const attempt = this.attempt(user, signer)
     const signature = await signer.sign(attempt.algorithm, publicKeySignedData(sessionId, attempt))
     const writer = new Writer()
@@ -247,21 +277,34 @@ export class RawClient {
   // --- connection ---
 
   /** Opens a channel and returns the server's number for it. */
-  async open(channelType = 'session', options: { sender?: number; window?: number; maxPacket?: number; payload?: Uint8Array } = {}): Promise<number> {
+  async open(
+    channelType = 'session',
+    options: { sender?: number; window?: number; maxPacket?: number; payload?: Uint8Array } = {},
+  ): Promise<number> {
     const { sender = 0, window = 2 ** 21, maxPacket = 32_768, payload = new Uint8Array(0) } = options
-    this.send(channelOpen.bytes({ channelType, senderChannel: sender, initialWindow: window, maxPacket, payload }))
+    this.send(
+      channelOpen.bytes({ channelType, senderChannel: sender, initialWindow: window, maxPacket, payload }),
+    )
     const answer = await this.expect(number.CHANNEL_OPEN_CONFIRMATION, number.CHANNEL_OPEN_FAILURE)
-    if (answer.number === number.CHANNEL_OPEN_FAILURE) throw new Error(`open failed: ${answer.payload.join(' ')}`)
+    if (answer.number === number.CHANNEL_OPEN_FAILURE)
+      throw new Error(`open failed: ${answer.payload.join(' ')}`)
     return channelOpenConfirmation.decode(answer.payload).senderChannel
   }
 
-  channelRequest(recipientChannel: number, request: string, payload: Uint8Array = new Uint8Array(0), wantReply = true): void {
+  channelRequest(
+    recipientChannel: number,
+    request: string,
+    payload: Uint8Array = new Uint8Array(0),
+    wantReply = true,
+  ): void {
     this.send(channelRequest.bytes({ recipientChannel, request, wantReply, payload }))
   }
 
   async asked(recipientChannel: number, request: string, payload?: Uint8Array): Promise<boolean> {
     this.channelRequest(recipientChannel, request, payload)
-    return (await this.expect(number.CHANNEL_SUCCESS, number.CHANNEL_FAILURE)).number === number.CHANNEL_SUCCESS
+    return (
+      (await this.expect(number.CHANNEL_SUCCESS, number.CHANNEL_FAILURE)).number === number.CHANNEL_SUCCESS
+    )
   }
 
   async global(request: string, payload: Uint8Array = new Uint8Array(0)): Promise<Received> {
@@ -285,8 +328,14 @@ export function said(message: Received): string {
 }
 
 /** A client that is in, by a policy that lets anybody in. */
-export async function loggedIn(options: Partial<ServerOptions> = {}): Promise<{ client: RawClient; connection: ServerConnection }> {
-  const { duplex, connection } = serve({ auth: { insecureAllowNone: () => true }, announceHostKeys: false, ...options })
+export async function loggedIn(
+  options: Partial<ServerOptions> = {},
+): Promise<{ client: RawClient; connection: ServerConnection }> {
+  const { duplex, connection } = serve({
+    auth: { insecureAllowNone: () => true },
+    announceHostKeys: false,
+    ...options,
+  })
   const client = new RawClient(duplex)
   await client.service()
   await client.none('user')

@@ -1,5 +1,10 @@
 import { describe, expect, test } from 'vitest'
-import { isAddressAdmitted, isInCidrList, normalizeAddress, parseAddress } from '../../../packages/transport/src/auth/source-address.ts'
+import {
+  isAddressAdmitted,
+  isInCidrList,
+  normalizeAddress,
+  parseAddress,
+} from '../../../packages/transport/src/auth/source-address.ts'
 
 const hex = (bytes: Uint8Array | undefined): string | undefined =>
   bytes === undefined ? undefined : Buffer.from(bytes).toString('hex')
@@ -20,12 +25,27 @@ describe('addresses', () => {
     expect(hex(parseAddress(text))).toBe(expected)
   })
 
-  test.each(['', '1', '1.2.3', '1.2.3.4.5', '256.0.0.1', '01.2.3.4', '1.2.3.-4', '0x7f.0.0.1', ':', ':::', '1::2::3', '1:2:3:4:5:6:7', '1:2:3:4:5:6:7:8:9', '12345::', 'g::', '1.2.3.4::', '::1.2.3'])(
-    '"%s" is no address',
-    (text) => {
-      expect(parseAddress(text)).toBeUndefined()
-    },
-  )
+  test.each([
+    '',
+    '1',
+    '1.2.3',
+    '1.2.3.4.5',
+    '256.0.0.1',
+    '01.2.3.4',
+    '1.2.3.-4',
+    '0x7f.0.0.1',
+    ':',
+    ':::',
+    '1::2::3',
+    '1:2:3:4:5:6:7',
+    '1:2:3:4:5:6:7:8:9',
+    '12345::',
+    'g::',
+    '1.2.3.4::',
+    '::1.2.3',
+  ])('"%s" is no address', (text) => {
+    expect(parseAddress(text)).toBeUndefined()
+  })
 
   test('an IPv4 address in IPv6 form is shown as IPv4', () => {
     expect(normalizeAddress('::ffff:192.0.2.1')).toBe('192.0.2.1')

@@ -9,7 +9,16 @@
 
 import type { ByteChannel } from '@sshblock/transport/byte-channel'
 import { Unexpected } from '@sshblock/transport/conformance'
-import { concat, type Fields, type Message, readU32, type ValueOf, WireError, Writer, writeU32 } from '@sshblock/transport/wire'
+import {
+  concat,
+  type Fields,
+  type Message,
+  readU32,
+  type ValueOf,
+  WireError,
+  Writer,
+  writeU32,
+} from '@sshblock/transport/wire'
 import type { Attributes } from '../messages/attributes.ts'
 import { packetType, packetTypeName } from '../messages/numbers.ts'
 import * as replies from '../messages/replies.ts'
@@ -51,9 +60,12 @@ export function framed(payload: Uint8Array): Uint8Array {
 export function describeReply(reply: SftpReply): string {
   const name = packetTypeName(reply.type)
   try {
-    if (reply.type === packetType.status) return `${name} ${statusName(replies.status.decode(reply.payload).code)}`
-    if (reply.type === packetType.data) return `${name} with ${replies.data.decode(reply.payload).data.length} bytes`
-    if (reply.type === packetType.name) return `${name} with ${replies.name.decode(reply.payload).names.length} names`
+    if (reply.type === packetType.status)
+      return `${name} ${statusName(replies.status.decode(reply.payload).code)}`
+    if (reply.type === packetType.data)
+      return `${name} with ${replies.data.decode(reply.payload).data.length} bytes`
+    if (reply.type === packetType.name)
+      return `${name} with ${replies.name.decode(reply.payload).names.length} names`
   } catch {
     return `malformed ${name}`
   }
@@ -166,8 +178,10 @@ export class ScriptedSftp {
   /** The next reply, which must answer request `id`. @throws Unexpected */
   async answer(id: number): Promise<SftpReply> {
     const arrival = await this.next()
-    if (arrival.kind !== 'reply') throw new Unexpected(`an answer to request ${id}`, describeSftpArrival(arrival))
-    if (arrival.reply.id !== id) throw new Unexpected(`an answer to request ${id}`, `one to ${arrival.reply.id}`)
+    if (arrival.kind !== 'reply')
+      throw new Unexpected(`an answer to request ${id}`, describeSftpArrival(arrival))
+    if (arrival.reply.id !== id)
+      throw new Unexpected(`an answer to request ${id}`, `one to ${arrival.reply.id}`)
     return arrival.reply
   }
 
@@ -179,7 +193,10 @@ export class ScriptedSftp {
   }
 
   /** Sends an extended request and returns its answer. @throws Unexpected */
-  askExtended<V>(extension: { encode(writer: Writer, value: V & { id: number }): void }, value: V): Promise<SftpReply> {
+  askExtended<V>(
+    extension: { encode(writer: Writer, value: V & { id: number }): void },
+    value: V,
+  ): Promise<SftpReply> {
     const id = this.id()
     this.sendWritten((writer) => extension.encode(writer, { ...value, id }))
     return this.answer(id)
@@ -255,7 +272,10 @@ export class ScriptedSftp {
   }
 
   /** The attributes that STAT or LSTAT tells. @throws Unexpected */
-  async attributes(path: string, request: typeof requests.stat | typeof requests.lstat = requests.stat): Promise<Attributes> {
+  async attributes(
+    path: string,
+    request: typeof requests.stat | typeof requests.lstat = requests.stat,
+  ): Promise<Attributes> {
     const reply = await this.ask(request, { path: bytesOf(path) })
     if (reply.type !== packetType.attrs) throw new Unexpected('ATTRS', describeReply(reply))
     return decodeReply(replies.attrs, reply).attrs
@@ -279,7 +299,8 @@ export function decodeReply<F extends Fields>(message: Message<F>, reply: SftpRe
   try {
     return message.decode(reply.payload)
   } catch (error) {
-    if (error instanceof WireError) throw new Unexpected(`a well-formed ${message.name}`, describeReply(reply))
+    if (error instanceof WireError)
+      throw new Unexpected(`a well-formed ${message.name}`, describeReply(reply))
     throw error
   }
 }

@@ -1,7 +1,14 @@
 // What an SFTP check is run with: sessions on channels of their own, and a folder of the run's own to work in.
 
 import type { ByteChannel } from '@sshblock/transport/byte-channel'
-import { type Check, type CheckResult, NotApplicable, type RunOptions, runChecks, Unexpected } from '@sshblock/transport/conformance'
+import {
+  type Check,
+  type CheckResult,
+  NotApplicable,
+  type RunOptions,
+  runChecks,
+  Unexpected,
+} from '@sshblock/transport/conformance'
 import { fileTypeBits } from '../messages/attributes.ts'
 import { packetType } from '../messages/numbers.ts'
 import * as replies from '../messages/replies.ts'
@@ -35,7 +42,10 @@ export class SftpTrial {
   /** A session before INIT. */
   async raw(): Promise<ScriptedSftp> {
     const { patienceMs } = this.#target
-    const session = new ScriptedSftp(await this.#target.open(), patienceMs === undefined ? {} : { patienceMs })
+    const session = new ScriptedSftp(
+      await this.#target.open(),
+      patienceMs === undefined ? {} : { patienceMs },
+    )
     this.#sessions.push(session)
     return session
   }

@@ -9,8 +9,6 @@ export interface OpenFile {
   readonly flags: BackendOpenFlags
   bytesRead: number
   bytesWritten: number
-  /** CLOSE was begun; requests that found the handle before it fail. */
-  closed: boolean
 }
 
 /** An open directory of a session. */
@@ -18,7 +16,6 @@ export interface OpenDirectory {
   readonly kind: 'directory'
   readonly path: string
   readonly directory: BackendDirectory
-  closed: boolean
 }
 
 export type OpenHandle = OpenFile | OpenDirectory

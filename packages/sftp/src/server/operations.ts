@@ -69,14 +69,13 @@ export function pathOf(context: OperationContext, bytes: Uint8Array): string {
 /** @throws RequestRefused FAILURE for a handle that is closed, of another channel, made up, or not a file. */
 export function fileOf(context: OperationContext, handle: Uint8Array): OpenFile {
   const open = context.core.handles.find(handle)
-  if (open?.kind !== 'file' || open.closed) throw new RequestRefused(statusCode.failure, 'Invalid handle')
+  if (open?.kind !== 'file') throw new RequestRefused(statusCode.failure, 'Invalid handle')
   return open
 }
 
 function directoryOf(context: OperationContext, handle: Uint8Array): OpenDirectory {
   const open = context.core.handles.find(handle)
-  if (open?.kind !== 'directory' || open.closed)
-    throw new RequestRefused(statusCode.failure, 'Invalid handle')
+  if (open?.kind !== 'directory') throw new RequestRefused(statusCode.failure, 'Invalid handle')
   return open
 }
 
@@ -155,7 +154,6 @@ const open: Operation = {
       flags,
       bytesRead: 0,
       bytesWritten: 0,
-      closed: false,
     })
   },
 }
@@ -167,7 +165,6 @@ const close: Operation = {
     const { handle } = requests.close.decode(request.body)
     const open = context.core.handles.remove(handle)
     if (open === undefined) throw new RequestRefused(statusCode.failure, 'Invalid handle')
-    open.closed = true
     observeHandle(context, open, 'close')
     await (open.kind === 'file' ? open.file.close() : open.directory.close())
     context.core.ok(request)
@@ -228,7 +225,7 @@ const opendir: Operation = {
     observe(context, { name: 'opendir', path })
     checkRoomForHandle(context)
     const directory = await context.backend.opendir(path)
-    answerHandle(context, request, { kind: 'directory', path, directory, closed: false })
+    answerHandle(context, request, { kind: 'directory', path, directory })
   },
 }
 

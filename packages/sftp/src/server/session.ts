@@ -38,6 +38,11 @@ import type {
 } from './session-types.ts'
 import { statusOf } from './status-of.ts'
 
+/** Replies that are worth a write of their own. */
+const flushAtBytes = 16_384
+/** Microtasks that smaller ones wait for more: an operation on a back end that answers at once takes about five. */
+const flushPatience = 10
+
 export class ServerSession implements SftpServerSession, OperationContext, ByteReceiver {
   readonly core: ServerCore<OpenHandle>
   readonly backend: SftpBackend
@@ -63,6 +68,8 @@ export class ServerSession implements SftpServerSession, OperationContext, ByteR
   #pumpAgain = false
   #budget = maxRequestsPerTurn
   #budgetTimer: ReturnType<typeof setTimeout> | undefined
+  /** Microtasks since something happened, while small answers wait; undefined while none do. */
+  #patience: number | undefined
   #isPaused = false
   #clientEnded = false
   #outcome: SftpServerOutcome | undefined
@@ -165,7 +172,8 @@ export class ServerSession implements SftpServerSession, OperationContext, ByteR
       while (this.#pumpAgain && !this.isClosed) {
         this.#pumpAgain = false
         this.#beginRequests()
-        this.#flush()
+        if (this.core.queuedReplyBytes >= flushAtBytes || this.#underWay.isQuiet) this.#flush()
+        else if (this.core.queuedReplyBytes > 0) this.#flushSoon()
         if (!this.isClosed) this.#adjustFlow()
       }
       if (!this.isClosed) this.#restOrEnd()
@@ -206,19 +214,19 @@ export class ServerSession implements SftpServerSession, OperationContext, ByteR
 
   /**
    * Back ends that answer at once would let one session's flood hold the event loop: after so many requests the next
-   * waits for a timer, which is set early enough that a busy but patient session never notices.
+   * waits for a timer. It is set only now: one that is due already would run before any I/O.
    */
   #takeTurn(): boolean {
-    if (this.#budget <= maxRequestsPerTurn / 2) {
-      this.#budgetTimer ??= setTimeout(() => {
-        this.#budgetTimer = undefined
-        this.#budget = maxRequestsPerTurn
-        this.#pump()
-      }, 0)
+    if (this.#budget > 0) {
+      this.#budget--
+      return true
     }
-    if (this.#budget === 0) return false
-    this.#budget--
-    return true
+    this.#budgetTimer ??= setTimeout(() => {
+      this.#budgetTimer = undefined
+      this.#budget = maxRequestsPerTurn
+      this.#pump()
+    }, 0)
+    return false
   }
 
   #refuse(request: Request, name: string, status: number, text?: string): void {
@@ -251,8 +259,7 @@ export class ServerSession implements SftpServerSession, OperationContext, ByteR
     const { range, target } = request
     if (!isPermitted) this.#refuse(request, name, statusCode.permissionDenied, 'Permission denied')
     else if (range === undefined) this.#refuse(request, name, statusCode.badMessage, 'Bad message')
-    else if (target?.kind !== 'file' || target.closed)
-      this.#refuse(request, name, statusCode.failure, 'Invalid handle')
+    else if (target?.kind !== 'file') this.#refuse(request, name, statusCode.failure, 'Invalid handle')
     else return target
     return undefined
   }
@@ -399,6 +406,25 @@ export class ServerSession implements SftpServerSession, OperationContext, ByteR
 
   // ---- Flow ----
 
+  /**
+   * Small answers leave together where a back end answers at once, which takes it a few microtasks; where what is under
+   * way takes longer than that, they do not wait for it.
+   */
+  #flushSoon(): void {
+    const isWaiting = this.#patience !== undefined
+    this.#patience = 0
+    if (isWaiting) return
+    const wait = () => {
+      if (this.isClosed || this.core.queuedReplyBytes === 0) this.#patience = undefined
+      else if (this.#patience!++ < flushPatience) queueMicrotask(wait)
+      else {
+        this.#patience = undefined
+        this.#flush()
+      }
+    }
+    queueMicrotask(wait)
+  }
+
   #flush(): void {
     const channel = this.#channel
     for (;;) {
@@ -468,7 +494,6 @@ export class ServerSession implements SftpServerSession, OperationContext, ByteR
 
   async #closeHandles(): Promise<void> {
     for (const open of this.core.handles.clear()) {
-      open.closed = true
       observeHandle(this, open, 'close', true)
       try {
         await (open.kind === 'file' ? open.file.close() : open.directory.close())

@@ -28,7 +28,11 @@ const flags = new Map<string, 'pty' | 'portForwarding' | 'agentForwarding' | 'x1
 interface Draft {
   certAuthority: boolean
   principals: string[] | undefined
-  restrictions: Restrictions & { permitOpen?: string[]; permitListen?: string[]; environment?: Map<string, string> }
+  restrictions: Restrictions & {
+    permitOpen?: string[]
+    permitListen?: string[]
+    environment?: Map<string, string>
+  }
 }
 
 /** Parses an option list such as 'restrict,pty,command="backup"'. Throws KeyOptionError. */
@@ -121,7 +125,8 @@ function applyValue(draft: Draft, name: string, value: string): void {
     }
     case 'environment': {
       const [, variable, content] = /^([A-Za-z0-9_]+)=([\s\S]*)$/.exec(value) ?? []
-      if (variable === undefined || content === undefined) throw new KeyOptionError('environment is not NAME=value')
+      if (variable === undefined || content === undefined)
+        throw new KeyOptionError('environment is not NAME=value')
       restrictions.environment ??= new Map()
       if (!restrictions.environment.has(variable)) restrictions.environment.set(variable, content)
       return
@@ -147,7 +152,12 @@ function applyValue(draft: Draft, name: string, value: string): void {
 function checkedDestination(name: string, value: string, hostNeeded: boolean): string {
   const match = /^(?:(\[[0-9a-fA-F:.%]+\]|[^:[\]\s]+):)?(\*|[0-9]{1,5})$/.exec(value)
   const [, host, port] = match ?? []
-  if (port === undefined || (host === undefined && hostNeeded) || Number(port) > 65_535 || Number(port) === 0) {
+  if (
+    port === undefined ||
+    (host === undefined && hostNeeded) ||
+    Number(port) > 65_535 ||
+    Number(port) === 0
+  ) {
     throw new KeyOptionError(`${name} is not ${hostNeeded ? 'host:port' : '[host:]port'}`)
   }
   return value
@@ -160,7 +170,14 @@ function checkedDestination(name: string, value: string, hostNeeded: boolean): s
 export function parseExpiryTime(text: string): number | undefined {
   const match = /^([0-9]{4})([0-9]{2})([0-9]{2})(?:([0-9]{2})([0-9]{2})([0-9]{2})?)?(Z|UTC)?$/i.exec(text)
   if (match === null) return undefined
-  const [year, month, day, hour, minute, second] = match.slice(1, 7).map((part) => Number(part ?? 0)) as [number, number, number, number, number, number]
+  const [year, month, day, hour, minute, second] = match.slice(1, 7).map((part) => Number(part ?? 0)) as [
+    number,
+    number,
+    number,
+    number,
+    number,
+    number,
+  ]
   if (month < 1 || month > 12 || hour > 23 || minute > 59 || second > 59) return undefined
   if (day < 1 || day > new Date(Date.UTC(year, month, 0)).getUTCDate()) return undefined
   return match[7] === undefined

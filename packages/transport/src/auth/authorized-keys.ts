@@ -1,13 +1,13 @@
 // authorized_keys (sshd(8), AUTHORIZED_KEYS FILE FORMAT): lines of options, key type, base64 and comment.
 // A line that cannot be read is skipped and reported: it never lets anybody in, and never keeps others out.
 
-import { equalBytes } from '../wire/bytes.ts'
 import { KeyFormatError, safeText } from '../errors.ts'
 import { splitKeyText } from '../keys/key-text.ts'
-import { parsePublicKey } from '../keys/public-key.ts'
 import type { PublicKey } from '../keys/public-key.ts'
-import { KeyOptionError, parseKeyOptions } from './authorized-key-options.ts'
+import { parsePublicKey } from '../keys/public-key.ts'
+import { equalBytes } from '../wire/bytes.ts'
 import type { AuthorizedKeyOptions } from './authorized-key-options.ts'
+import { KeyOptionError, parseKeyOptions } from './authorized-key-options.ts'
 
 export interface AuthorizedKey extends AuthorizedKeyOptions {
   readonly publicKey: PublicKey
@@ -83,7 +83,8 @@ function tryKey(text: string): { publicKey: PublicKey; comment: string } | undef
 function readKey(text: string): { publicKey: PublicKey; comment: string } {
   const { type, blob, comment } = splitKeyText(text)
   const publicKey = parsePublicKey(blob)
-  if (type !== undefined && type !== publicKey.type) throw new KeyFormatError(`the line says ${safeText(type, 80)}, but the key is ${publicKey.type}`)
+  if (type !== undefined && type !== publicKey.type)
+    throw new KeyFormatError(`the line says ${safeText(type, 80)}, but the key is ${publicKey.type}`)
   return { publicKey, comment }
 }
 

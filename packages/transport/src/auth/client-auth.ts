@@ -2,7 +2,7 @@
 // says what came back. Which method comes next is decided above (session/authenticate.ts). Owns the request in flight,
 // because message 60 means something else for each method.
 
-import { ProtocolError } from '../errors.ts'
+import { ProtocolError, UsageError } from '../errors.ts'
 import { maxBannerBytes, maxBanners, maxPasswordBytes, maxUserNameBytes } from '../limits.ts'
 import * as number from '../messages/numbers.ts'
 import { serviceAccept, serviceRequest } from '../messages/transport.ts'
@@ -23,11 +23,10 @@ import type { PacketSink } from '../packet/packet-sink.ts'
 import { equalBytes, utf8Bytes } from '../wire/bytes.ts'
 import { encodeFields } from '../wire/codec.ts'
 import { Writer } from '../wire/writer.ts'
-import { UsageError } from '../errors.ts'
-import { readPrompts } from './prompts.ts'
 import type { Prompt } from './prompts.ts'
-import { writePublicKeyRequest } from './signed-data.ts'
+import { readPrompts } from './prompts.ts'
 import type { PublicKeyAttempt } from './signed-data.ts'
+import { writePublicKeyRequest } from './signed-data.ts'
 
 export const connectionService = 'ssh-connection'
 const authService = 'ssh-userauth'
@@ -42,7 +41,10 @@ export type AuthReply =
   | { type: 'password-change'; prompt: string }
   | { type: 'prompts'; name: string; instruction: string; prompts: readonly Prompt[] }
 
-export type ClientAuthEvent = { type: 'auth-reply'; reply: AuthReply } | { type: 'banner'; text: string } | { type: 'service-accepted' }
+export type ClientAuthEvent =
+  | { type: 'auth-reply'; reply: AuthReply }
+  | { type: 'banner'; text: string }
+  | { type: 'service-accepted' }
 
 type InFlight =
   | { method: 'none' | 'publickey-signed' }
@@ -60,7 +62,8 @@ export class ClientAuth {
   #bannerBytes = 0
 
   constructor(sink: PacketSink, user: string) {
-    if (utf8Bytes(user).length > maxUserNameBytes) throw new UsageError(`user name: at most ${maxUserNameBytes} bytes`)
+    if (utf8Bytes(user).length > maxUserNameBytes)
+      throw new UsageError(`user name: at most ${maxUserNameBytes} bytes`)
     this.#sink = sink
     this.user = user
   }
@@ -68,7 +71,10 @@ export class ClientAuth {
   /** Whether the server owes us an answer. */
   get waiting(): boolean {
     const inFlight = this.#inFlight
-    return inFlight !== undefined && !(inFlight.method === 'keyboard-interactive' && inFlight.prompts !== undefined)
+    return (
+      inFlight !== undefined &&
+      !(inFlight.method === 'keyboard-interactive' && inFlight.prompts !== undefined)
+    )
   }
 
   /** RFC 4253 s10. The first request may follow at once, without waiting for the answer. */
@@ -101,13 +107,17 @@ export class ClientAuth {
 
   password(password: string): void {
     checkPassword(password)
-    this.#request('password', encodeFields(passwordFields, { change: false, password }), { method: 'password' })
+    this.#request('password', encodeFields(passwordFields, { change: false, password }), {
+      method: 'password',
+    })
   }
 
   passwordChange(password: string, newPassword: string): void {
     checkPassword(password)
     checkPassword(newPassword)
-    this.#request('password', encodeFields(passwordChangeFields, { change: true, password, newPassword }), { method: 'password' })
+    this.#request('password', encodeFields(passwordChangeFields, { change: true, password, newPassword }), {
+      method: 'password',
+    })
   }
 
   keyboardInteractive(): void {
@@ -119,7 +129,9 @@ export class ClientAuth {
   respond(answers: readonly string[]): void {
     const inFlight = this.#inFlight
     if (inFlight?.method !== 'keyboard-interactive' || inFlight.prompts !== answers.length) {
-      throw new UsageError(`expected ${inFlight?.method === 'keyboard-interactive' ? inFlight.prompts : 'no'} answers, got ${answers.length}`)
+      throw new UsageError(
+        `expected ${inFlight?.method === 'keyboard-interactive' ? inFlight.prompts : 'no'} answers, got ${answers.length}`,
+      )
     }
     inFlight.prompts = undefined
     const responses = new Writer()
@@ -131,7 +143,12 @@ export class ClientAuth {
 
   #request(method: string, methodFields: Uint8Array, inFlight: InFlight): void {
     this.#begin(inFlight)
-    userauthRequest.encode(this.#sink.begin(), { user: this.user, service: connectionService, method, methodFields })
+    userauthRequest.encode(this.#sink.begin(), {
+      user: this.user,
+      service: connectionService,
+      method,
+      methodFields,
+    })
     this.#sink.end()
     methodFields.fill(0)
   }
@@ -147,14 +164,16 @@ export class ClientAuth {
     switch (type) {
       case number.SERVICE_ACCEPT: {
         const { service } = serviceAccept.decode(payload)
-        if (!this.#serviceAsked || this.#serviceAccepted || service !== authService) throw violation('SERVICE_ACCEPT for a service we did not ask for')
+        if (!this.#serviceAsked || this.#serviceAccepted || service !== authService)
+          throw violation('SERVICE_ACCEPT for a service we did not ask for')
         this.#serviceAccepted = true
         return { type: 'service-accepted' }
       }
       case number.USERAUTH_BANNER: {
         const { text } = userauthBanner.decode(payload)
         this.#bannerBytes += payload.length
-        if (++this.#banners > maxBanners || this.#bannerBytes > maxBannerBytes) throw violation('too many banners')
+        if (++this.#banners > maxBanners || this.#bannerBytes > maxBannerBytes)
+          throw violation('too many banners')
         return { type: 'banner', text }
       }
       case number.USERAUTH_FAILURE: {
@@ -183,7 +202,8 @@ export class ClientAuth {
         const { algorithm, publicKey } = publicKeyOk.decode(payload)
         const { attempt } = inFlight
         // Answers for another key than the one asked about have led clients to sign with the wrong one.
-        if (algorithm !== attempt.algorithm || !equalBytes(publicKey, attempt.publicKey)) throw violation('PK_OK for another key than we asked about')
+        if (algorithm !== attempt.algorithm || !equalBytes(publicKey, attempt.publicKey))
+          throw violation('PK_OK for another key than we asked about')
         this.#inFlight = undefined
         return { type: 'public-key-ok' }
       }
@@ -210,5 +230,6 @@ function violation(what: string): ProtocolError {
 }
 
 function checkPassword(password: string): void {
-  if (utf8Bytes(password).length > maxPasswordBytes) throw new UsageError(`password: at most ${maxPasswordBytes} bytes`)
+  if (utf8Bytes(password).length > maxPasswordBytes)
+    throw new UsageError(`password: at most ${maxPasswordBytes} bytes`)
 }

@@ -1,7 +1,7 @@
 // Which methods must be passed, and in which order (sshd_config(5) AuthenticationMethods). Pure: what is advertised follows
 // from what was passed, and what is not advertised is not reachable.
 
-import { UsageError, quote } from '../errors.ts'
+import { quote, UsageError } from '../errors.ts'
 
 /** Methods a server can offer. */
 export type AuthMethodName = 'publickey' | 'password' | 'keyboard-interactive'
@@ -24,7 +24,10 @@ export class MethodOrder {
     const chains = lists.map((list) =>
       list.split(',').map((name) => {
         const method = available.find((known) => known === name.trim())
-        if (method === undefined) throw new UsageError(`auth.order: ${quote(name)} is not one of ${available.join(', ')}, which this server can check`)
+        if (method === undefined)
+          throw new UsageError(
+            `auth.order: ${quote(name)} is not one of ${available.join(', ')}, which this server can check`,
+          )
         return method
       }),
     )
@@ -34,7 +37,9 @@ export class MethodOrder {
 
   /** What may come next, in order of preference. */
   next(passed: readonly string[]): AuthMethodName[] {
-    const names = this.#chains.flatMap((chain) => (startsWith(chain, passed) ? chain.slice(passed.length, passed.length + 1) : []))
+    const names = this.#chains.flatMap((chain) =>
+      startsWith(chain, passed) ? chain.slice(passed.length, passed.length + 1) : [],
+    )
     return [...new Set(names)]
   }
 

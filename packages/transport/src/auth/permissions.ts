@@ -28,7 +28,7 @@ export interface Restrictions {
   permitOpen?: readonly string[]
   /** Addresses for tcpip-forward as '[host:]port'; an empty list admits none. */
   permitListen?: readonly string[]
-  /** Security keys: false accepts a signature without the user's touch. */
+  /** Security keys: false accepts a signature without the user's touch, unless another restriction demands it by true. */
   touchRequired?: boolean
   /** Security keys: demand that the user was verified by PIN or biometrics. */
   verifyRequired?: boolean
@@ -56,8 +56,10 @@ export function refusalOf(
   client: { address: string | undefined; now: number },
 ): string | undefined {
   const { from, sourceAddress, expiresAt } = restrictions
-  if (from !== undefined && !isAddressAdmitted(client.address, from)) return 'the client address is not admitted'
-  if (sourceAddress !== undefined && !isInCidrList(client.address, sourceAddress)) return 'the client address is not in source-address'
+  if (from !== undefined && !isAddressAdmitted(client.address, from))
+    return 'the client address is not admitted'
+  if (sourceAddress !== undefined && !isInCidrList(client.address, sourceAddress))
+    return 'the client address is not in source-address'
   if (expiresAt !== undefined && client.now > expiresAt) return 'the permission expired'
   return undefined
 }
@@ -70,7 +72,8 @@ export function permissionsUnder(all: readonly Restrictions[]): Permissions | un
   if (commands.size > 1) return undefined
   const environment = new Map<string, string>()
   for (const restrictions of all) {
-    for (const [name, value] of restrictions.environment ?? []) if (!environment.has(name)) environment.set(name, value)
+    for (const [name, value] of restrictions.environment ?? [])
+      if (!environment.has(name)) environment.set(name, value)
   }
   return {
     command: [...commands][0],
@@ -86,21 +89,32 @@ export function permissionsUnder(all: readonly Restrictions[]): Permissions | un
 }
 
 /** Destinations that every list has; wildcards are compared as text, which can only make the result narrower. */
-function commonDestinations(lists: readonly (readonly string[] | undefined)[]): readonly string[] | undefined {
+function commonDestinations(
+  lists: readonly (readonly string[] | undefined)[],
+): readonly string[] | undefined {
   const given = lists.filter((list) => list !== undefined)
   const [first, ...others] = given
   return first?.filter((entry) => others.every((list) => list.includes(entry)))
 }
 
-/** Whether the flags of a security key's signature are enough: a touch is demanded unless all restrictions wave it. */
-export function isTouchEnough(all: readonly Restrictions[], flags: { userPresent: boolean; userVerified: boolean }): boolean {
-  const touchWaved = all.length > 0 && all.every(({ touchRequired }) => touchRequired === false)
+/** Whether the flags of a security key's signature are enough: a touch is demanded unless somebody waves and nobody demands it. */
+export function isTouchEnough(
+  all: readonly Restrictions[],
+  flags: { userPresent: boolean; userVerified: boolean },
+): boolean {
+  const touchWaved =
+    all.some(({ touchRequired }) => touchRequired === false) &&
+    all.every(({ touchRequired }) => touchRequired !== true)
   const verifyWanted = all.some(({ verifyRequired }) => verifyRequired === true)
   return (flags.userPresent || touchWaved) && (flags.userVerified || !verifyWanted)
 }
 
 /** Whether a destination is among 'host:port' entries, as permitopen has them: '*' stands for any, names are not looked up. */
-export function isDestinationPermitted(permitted: readonly string[] | undefined, host: string, port: number): boolean {
+export function isDestinationPermitted(
+  permitted: readonly string[] | undefined,
+  host: string,
+  port: number,
+): boolean {
   if (permitted === undefined) return true
   return permitted.some((entry) => {
     const colon = entry.lastIndexOf(':')

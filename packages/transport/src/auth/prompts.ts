@@ -12,7 +12,8 @@ export interface Prompt {
 
 /** Reads `count` prompts; the count is checked against the limit before anything is read. */
 export function readPrompts(count: number, bytes: Uint8Array): Prompt[] {
-  if (count > maxPrompts) throw new ProtocolError(`${count} prompts, at most ${maxPrompts}`, { phase: 'authentication' })
+  if (count > maxPrompts)
+    throw new ProtocolError(`${count} prompts, at most ${maxPrompts}`, { phase: 'authentication' })
   const reader = new Reader(bytes)
   const prompts: Prompt[] = []
   for (let i = 0; i < count; i++) prompts.push({ prompt: reader.text(), echo: reader.bool() })
@@ -28,7 +29,8 @@ export function writePrompts(prompts: readonly Prompt[]): Uint8Array {
 
 /** Reads the answers of INFO_RESPONSE (RFC 4256 s3.4), which must be as many as the prompts. */
 export function readResponses(count: number, expected: number, bytes: Uint8Array): string[] {
-  if (count !== expected) throw new ProtocolError(`${count} answers to ${expected} prompts`, { phase: 'authentication' })
+  if (count !== expected)
+    throw new ProtocolError(`${count} answers to ${expected} prompts`, { phase: 'authentication' })
   const reader = new Reader(bytes)
   const responses: string[] = []
   for (let i = 0; i < count; i++) responses.push(reader.text())

@@ -6,6 +6,7 @@ import type { CryptoProvider, MaybePromise } from '../crypto/provider.ts'
 import { ProtocolError, SshError } from '../errors.ts'
 import { maxAuthTries, maxKeyboardInteractiveRounds, maxPasswordBytes, maxUserNameBytes } from '../limits.ts'
 import * as number from '../messages/numbers.ts'
+import { serviceAccept, serviceRequest } from '../messages/transport.ts'
 import {
   infoRequest,
   infoResponse,
@@ -19,14 +20,13 @@ import {
   userauthRequest,
   userauthSuccess,
 } from '../messages/userauth.ts'
-import { serviceAccept, serviceRequest } from '../messages/transport.ts'
 import type { PacketSink } from '../packet/packet-sink.ts'
 import { equalBytes, utf8Bytes } from '../wire/bytes.ts'
 import { decodeFields } from '../wire/codec.ts'
 import { Reader } from '../wire/reader.ts'
 import { connectionService } from './client-auth.ts'
-import { readResponses, writePrompts } from './prompts.ts'
 import type { Prompt } from './prompts.ts'
+import { readResponses, writePrompts } from './prompts.ts'
 import { hostBoundMethod, publicKeySignedData } from './signed-data.ts'
 
 /** What the client wants to be let in by. */
@@ -64,7 +64,12 @@ export type ServerAuthEvent =
   | { type: 'authenticated'; user: string; method: string; publicKey: Uint8Array | undefined }
 
 /** Verifies a signature blob; keys/signature.ts bound to a provider. */
-export type SignatureCheck = (algorithm: string, publicKey: Uint8Array, data: Uint8Array, signature: Uint8Array) => MaybePromise<boolean>
+export type SignatureCheck = (
+  algorithm: string,
+  publicKey: Uint8Array,
+  data: Uint8Array,
+  signature: Uint8Array,
+) => MaybePromise<boolean>
 
 export interface ServerAuthOptions {
   crypto: CryptoProvider
@@ -115,7 +120,10 @@ export class ServerAuth {
   /** RFC 4253 s10. Throws where another service is asked for. */
   acceptService(payload: Uint8Array): void {
     const { service } = serviceRequest.decode(payload)
-    if (service !== 'ssh-userauth') throw new ProtocolError(`service ${JSON.stringify(service.slice(0, 64))} is not available`, { phase: 'authentication' })
+    if (service !== 'ssh-userauth')
+      throw new ProtocolError(`service ${JSON.stringify(service.slice(0, 64))} is not available`, {
+        phase: 'authentication',
+      })
     serviceAccept.encode(this.#sink.begin(), { service })
     this.#sink.end()
   }
@@ -136,8 +144,10 @@ export class ServerAuth {
       if (++this.#tries > (this.#options.maxTries ?? maxAuthTries)) throw new AuthTriesError()
     }
     const { user, service, method, methodFields } = userauthRequest.decode(payload)
-    if (utf8Bytes(user).length > maxUserNameBytes) throw new ProtocolError(`user name above ${maxUserNameBytes} bytes`, { phase: 'authentication' })
-    if (service !== connectionService) throw new ProtocolError('only ssh-connection can follow authentication', { phase: 'authentication' })
+    if (utf8Bytes(user).length > maxUserNameBytes)
+      throw new ProtocolError(`user name above ${maxUserNameBytes} bytes`, { phase: 'authentication' })
+    if (service !== connectionService)
+      throw new ProtocolError('only ssh-connection can follow authentication', { phase: 'authentication' })
     if (this.#user !== user) {
       this.#user = user
       this.#passed = []
@@ -190,7 +200,8 @@ export class ServerAuth {
     let bound: Uint8Array | undefined
     if (method === hostBoundMethod) {
       bound = reader.string().slice()
-      if (!equalBytes(bound, hostKey)) throw new ProtocolError('signature bound to another host key', { phase: 'authentication' })
+      if (!equalBytes(bound, hostKey))
+        throw new ProtocolError('signature bound to another host key', { phase: 'authentication' })
     }
     const signature = signed ? reader.string().slice() : undefined
     reader.expectEnd()
@@ -200,7 +211,13 @@ export class ServerAuth {
     }
     const base = { method: 'publickey', user, algorithm, publicKey, signed, signature } as const
     if (signature === undefined) return this.#ask({ ...base, signatureValid: false })
-    const data = publicKeySignedData(sessionId, { user, service: connectionService, algorithm, publicKey, hostKey: bound })
+    const data = publicKeySignedData(sessionId, {
+      user,
+      service: connectionService,
+      algorithm,
+      publicKey,
+      hostKey: bound,
+    })
     const valid = this.#verify(algorithm, publicKey, data, signature)
     if (typeof valid === 'boolean') return this.#ask({ ...base, signatureValid: valid })
     this.#verifying = true
@@ -219,7 +236,12 @@ export class ServerAuth {
   }
 
   /** A key that cannot be parsed is a wrong key, not a broken connection; anything but a typed refusal fails closed. */
-  #verify(algorithm: string, publicKey: Uint8Array, data: Uint8Array, signature: Uint8Array): MaybePromise<boolean> {
+  #verify(
+    algorithm: string,
+    publicKey: Uint8Array,
+    data: Uint8Array,
+    signature: Uint8Array,
+  ): MaybePromise<boolean> {
     try {
       return this.#options.verify(algorithm, publicKey, data, signature)
     } catch (error) {
@@ -230,7 +252,8 @@ export class ServerAuth {
 
   #onInfoResponse(payload: Uint8Array): ServerAuthEvent | undefined {
     const expected = this.#prompts
-    if (expected === undefined) throw new ProtocolError('INFO_RESPONSE without a question', { phase: 'authentication' })
+    if (expected === undefined)
+      throw new ProtocolError('INFO_RESPONSE without a question', { phase: 'authentication' })
     this.#prompts = undefined
     const { count, responses } = infoResponse.decode(payload)
     const answers = readResponses(count, expected, responses)
@@ -253,16 +276,23 @@ export class ServerAuth {
         }
         userauthSuccess.encode(this.#sink.begin(), {})
         this.#sink.end()
-        return { type: 'authenticated', user: request.user, method, publicKey: request.method === 'publickey' ? request.publicKey : undefined }
+        return {
+          type: 'authenticated',
+          user: request.user,
+          method,
+          publicKey: request.method === 'publickey' ? request.publicKey : undefined,
+        }
       }
       case 'public-key-ok':
-        if (request.method !== 'publickey' || request.signed) throw new SshError('ERR_SSH_INTERNAL', 'PK_OK answers only an unsigned publickey request')
+        if (request.method !== 'publickey' || request.signed)
+          throw new SshError('ERR_SSH_INTERNAL', 'PK_OK answers only an unsigned publickey request')
         return this.#sendPublicKeyOk(request.algorithm, request.publicKey)
       case 'password-change':
         this.#sendPasswordChange(answer.prompt)
         return undefined
       case 'prompts': {
-        if (++this.#rounds > maxKeyboardInteractiveRounds) throw new ProtocolError('too many keyboard-interactive rounds', { phase: 'authentication' })
+        if (++this.#rounds > maxKeyboardInteractiveRounds)
+          throw new ProtocolError('too many keyboard-interactive rounds', { phase: 'authentication' })
         this.#prompts = answer.prompts.length
         infoRequest.encode(this.#sink.begin(), {
           name: answer.name,
@@ -310,7 +340,8 @@ export class ServerAuth {
 /** RFC 4252 s8: the flag tells whether a new password follows. */
 function readPasswords(fields: Uint8Array): { password: string; newPassword: string | undefined } {
   const change = fields.length > 0 && fields[0] !== 0
-  if (!change) return { password: decodeFields('password', passwordFields, fields).password, newPassword: undefined }
+  if (!change)
+    return { password: decodeFields('password', passwordFields, fields).password, newPassword: undefined }
   const { password, newPassword } = decodeFields('password', passwordChangeFields, fields)
   return { password, newPassword }
 }

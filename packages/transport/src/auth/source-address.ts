@@ -10,7 +10,8 @@ export function parseAddress(text: string): Uint8Array | undefined {
   const plain = zone < 0 ? text : text.slice(0, zone)
   if (!plain.includes(':')) return parseIpv4(plain)
   const bytes = parseIpv6(plain)
-  const isMapped = bytes?.[10] === 0xff && bytes[11] === 0xff && bytes.subarray(0, 10).every((byte) => byte === 0)
+  const isMapped =
+    bytes?.[10] === 0xff && bytes[11] === 0xff && bytes.subarray(0, 10).every((byte) => byte === 0)
   return isMapped ? bytes!.slice(12) : bytes
 }
 
@@ -48,7 +49,8 @@ function parseGroups(text: string, isEnd: boolean): number[] | undefined {
   for (const [i, group] of groups.entries()) {
     const ipv4 = isEnd && i === groups.length - 1 && group.includes('.') ? parseIpv4(group) : undefined
     if (ipv4 !== undefined) bytes.push(...ipv4)
-    else if (/^[0-9a-fA-F]{1,4}$/.test(group)) bytes.push(Number.parseInt(group, 16) >> 8, Number.parseInt(group, 16) & 255)
+    else if (/^[0-9a-fA-F]{1,4}$/.test(group))
+      bytes.push(Number.parseInt(group, 16) >> 8, Number.parseInt(group, 16) & 255)
     else return undefined
   }
   return bytes.length > 16 ? undefined : bytes
@@ -105,7 +107,8 @@ export function isAddressAdmitted(address: string | undefined, list: string): bo
     const pattern = negated ? entry.slice(1) : entry
     const network = pattern === '' ? 'malformed' : parseNetwork(pattern)
     if (network === 'malformed') return false
-    const matches = network === 'not-a-network' ? matchesWildcard(text, pattern.toLowerCase()) : isInNetwork(bytes, network)
+    const matches =
+      network === 'not-a-network' ? matchesWildcard(text, pattern.toLowerCase()) : isInNetwork(bytes, network)
     if (matches && negated) return false
     isMatch ||= matches
   }

@@ -2,8 +2,8 @@
 // it is good for a user at all. Permissions are extensions: what a certificate does not mention it does not give.
 
 import type { CryptoProvider, MaybePromise } from '../crypto/provider.ts'
-import { checkCertificate } from '../keys/certificate.ts'
 import type { Certificate } from '../keys/certificate.ts'
+import { checkCertificate } from '../keys/certificate.ts'
 import { whenReady } from '../keys/maybe-promise.ts'
 import { strictUtf8Text } from '../wire/bytes.ts'
 import { Reader } from '../wire/reader.ts'
@@ -28,11 +28,13 @@ export function admitCertificate(
 ): MaybePromise<CertificateAdmission> {
   // A certificate without principals is good for nobody here, though the format lets it stand for everybody.
   const principal = principals.find((name) => certificate.principals.includes(name))
-  if (principal === undefined) return { refusal: 'the certificate names none of the principals that are asked for' }
+  if (principal === undefined)
+    return { refusal: 'the certificate names none of the principals that are asked for' }
   const restrictions = restrictionsOf(certificate)
   if (restrictions === undefined) return { refusal: 'an option of the certificate is malformed' }
-  return whenReady(checkCertificate(crypto, certificate, { role: 'user', principal, now, criticalOptions }), (problem) =>
-    problem === undefined ? { restrictions } : { refusal: problem.message },
+  return whenReady(
+    checkCertificate(crypto, certificate, { role: 'user', principal, now, criticalOptions }),
+    (problem) => (problem === undefined ? { restrictions } : { refusal: problem.message }),
   )
 }
 
@@ -47,7 +49,10 @@ function restrictionsOf(certificate: Certificate): Restrictions | undefined {
     touchRequired: !extensions.has('no-touch-required'),
     verifyRequired: critical.has('verify-required'),
   }
-  for (const [name, field] of [['force-command', 'command'], ['source-address', 'sourceAddress']] as const) {
+  for (const [name, field] of [
+    ['force-command', 'command'],
+    ['source-address', 'sourceAddress'],
+  ] as const) {
     const data = critical.get(name)
     if (data === undefined) continue
     const value = readText(data)

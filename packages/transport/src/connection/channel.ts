@@ -3,8 +3,15 @@
 // a CHANNEL_DATA packet that stays open until it is full or something else must follow it.
 
 import { ChannelClosedError, ProtocolError } from '../errors.ts'
+import {
+  channelClose,
+  channelEof,
+  channelFailure,
+  channelRequest,
+  channelSuccess,
+  channelWindowAdjust,
+} from '../messages/connection.ts'
 import { CHANNEL_DATA, CHANNEL_EXTENDED_DATA } from '../messages/numbers.ts'
-import { channelClose, channelEof, channelFailure, channelRequest, channelSuccess, channelWindowAdjust } from '../messages/connection.ts'
 import { writeU32 } from '../wire/bytes.ts'
 import type { Writer } from '../wire/writer.ts'
 import type { Mux } from './mux.ts'
@@ -61,7 +68,13 @@ export class Channel {
   #isOpen = false
   readonly #mux: Mux
 
-  constructor(mux: Mux, type: string, localId: number, receiveWindow: ReceiveWindow, maxReceiveBytes: number) {
+  constructor(
+    mux: Mux,
+    type: string,
+    localId: number,
+    receiveWindow: ReceiveWindow,
+    maxReceiveBytes: number,
+  ) {
     this.#mux = mux
     this.type = type
     this.localId = localId
@@ -114,7 +127,11 @@ export class Channel {
     let at = from
     while (at < bytes.length && this.sendWindow.available > 0 && !sink.blocked) {
       const writer = this.#openPacket()
-      const count = Math.min(bytes.length - at, this.sendWindow.available, this.#maxSendBytes - this.#openBytes)
+      const count = Math.min(
+        bytes.length - at,
+        this.sendWindow.available,
+        this.#maxSendBytes - this.#openBytes,
+      )
       writer.raw(count === bytes.length ? bytes : bytes.subarray(at, at + count))
       at += count
       this.#openBytes += count
@@ -128,7 +145,9 @@ export class Channel {
   /** The CHANNEL_DATA packet being filled, begun when there is none of ours. */
   #openPacket(): Writer {
     if (this.#isOpen) return this.#mux.openWriter!
-    const writer = this.#mux.beginOpenPacket(dataHeaderBytes + Math.min(this.#maxSendBytes, this.sendWindow.available, 65_536))
+    const writer = this.#mux.beginOpenPacket(
+      dataHeaderBytes + Math.min(this.#maxSendBytes, this.sendWindow.available, 65_536),
+    )
     writer.u8(CHANNEL_DATA).u32(this.remoteId).u32(0)
     this.#openBytes = 0
     this.#isOpen = true
@@ -146,7 +165,11 @@ export class Channel {
     while (at < bytes.length && this.sendWindow.available > 0 && !sink.blocked) {
       const count = Math.min(bytes.length - at, this.sendWindow.available, this.#maxSendBytes)
       const writer = sink.begin(13 + count)
-      writer.u8(CHANNEL_EXTENDED_DATA).u32(this.remoteId).u32(dataType).string(bytes.subarray(at, at + count))
+      writer
+        .u8(CHANNEL_EXTENDED_DATA)
+        .u32(this.remoteId)
+        .u32(dataType)
+        .string(bytes.subarray(at, at + count))
       sink.end()
       at += count
       this.sendWindow.available -= count
@@ -158,7 +181,10 @@ export class Channel {
   flushQueue(): boolean {
     while (this.#queue.length > 0) {
       const { bytes, dataType } = this.#queue[0]!
-      const at = dataType === plainData ? this.#send(bytes, this.#queueAt) : this.#sendExtended(bytes, this.#queueAt, dataType)
+      const at =
+        dataType === plainData
+          ? this.#send(bytes, this.#queueAt)
+          : this.#sendExtended(bytes, this.#queueAt, dataType)
       this.queuedBytes -= at - this.#queueAt
       if (at < bytes.length) {
         this.#queueAt = at
@@ -207,8 +233,13 @@ export class Channel {
 
   /** Checks data that came against what was promised (RFC 4254 s5.2). */
   accept(length: number): void {
-    if (this.eofReceived) throw new ProtocolError(`data after EOF on channel ${this.localId}`, { phase: 'connection' })
-    if (length > this.maxReceiveBytes) throw new ProtocolError(`${length} bytes of channel data in one packet, at most ${this.maxReceiveBytes} were promised`, { phase: 'connection' })
+    if (this.eofReceived)
+      throw new ProtocolError(`data after EOF on channel ${this.localId}`, { phase: 'connection' })
+    if (length > this.maxReceiveBytes)
+      throw new ProtocolError(
+        `${length} bytes of channel data in one packet, at most ${this.maxReceiveBytes} were promised`,
+        { phase: 'connection' },
+      )
     this.receiveWindow.receive(length)
   }
 
@@ -216,7 +247,9 @@ export class Channel {
   consumed(count: number): void {
     const adjust = this.receiveWindow.consume(count, this.#mux.now(), this.#mux.roundTripMs)
     if (adjust === 0 || this.state !== 'open' || this.closeSent || this.eofReceived) return
-    this.#mux.send((writer) => channelWindowAdjust.encode(writer, { recipientChannel: this.remoteId, bytes: adjust }))
+    this.#mux.send((writer) =>
+      channelWindowAdjust.encode(writer, { recipientChannel: this.remoteId, bytes: adjust }),
+    )
   }
 
   // --- requests ---
@@ -228,7 +261,14 @@ export class Channel {
       return
     }
     if (settle !== undefined) this.#settles.push(settle)
-    this.#mux.send((writer) => channelRequest.encode(writer, { recipientChannel: this.remoteId, request, wantReply: settle !== undefined, payload }))
+    this.#mux.send((writer) =>
+      channelRequest.encode(writer, {
+        recipientChannel: this.remoteId,
+        request,
+        wantReply: settle !== undefined,
+        payload,
+      }),
+    )
   }
 
   /** The peer answered our oldest open request. An unsolicited answer is dropped (Go CVE-2026-39830 deadlocked on one). */
@@ -239,7 +279,10 @@ export class Channel {
   /** Makes the object that answers a request of the peer. */
   incoming(request: string, wantReply: boolean, payload: Uint8Array): IncomingRequest {
     if (!wantReply) return { request, wantReply, payload, reply: () => {} }
-    if (this.#incoming.length >= maxPendingRequests) throw new ProtocolError(`more than ${maxPendingRequests} unanswered channel requests`, { phase: 'connection' })
+    if (this.#incoming.length >= maxPendingRequests)
+      throw new ProtocolError(`more than ${maxPendingRequests} unanswered channel requests`, {
+        phase: 'connection',
+      })
     const slot: { ok: boolean | undefined } = { ok: undefined }
     this.#incoming.push(slot)
     const reply = (ok: boolean): void => {

@@ -3,7 +3,7 @@
 // becomes an event with a way to answer; what we ask takes a callback that is called exactly once.
 
 import type { Clock } from '../crypto/provider.ts'
-import { ChannelClosedError, ChannelOpenError, ProtocolError, SshError } from '../errors.ts'
+import { ChannelClosedError, ChannelOpenError, ProtocolError, type SshError } from '../errors.ts'
 import * as limits from '../limits.ts'
 import {
   channelClose,
@@ -24,10 +24,10 @@ import type { PacketSink } from '../packet/packet-sink.ts'
 import { readU32 } from '../wire/bytes.ts'
 import { WireError } from '../wire/wire-error.ts'
 import type { Writer } from '../wire/writer.ts'
-import { Channel } from './channel.ts'
 import type { IncomingRequest } from './channel.ts'
-import { ReceiveWindow, defaultWindowLimits } from './window.ts'
+import { Channel } from './channel.ts'
 import type { WindowLimits } from './window.ts'
+import { defaultWindowLimits, ReceiveWindow } from './window.ts'
 
 export interface MuxOptions {
   role: 'client' | 'server'
@@ -99,7 +99,8 @@ export class Mux {
     this.now = options.now
     this.#window = { ...defaultWindowLimits, ...options.window }
     this.#maxPacketBytes = options.maxPacketBytes ?? defaultMaxPacketBytes
-    this.#maxChannels = options.maxChannels ?? (options.role === 'client' ? limits.maxChannelsClient : limits.maxChannelsServer)
+    this.#maxChannels =
+      options.maxChannels ?? (options.role === 'client' ? limits.maxChannelsClient : limits.maxChannelsServer)
   }
 
   get channelCount(): number {
@@ -131,10 +132,21 @@ export class Mux {
   }
 
   /** Opens a channel (RFC 4254 s5.1). `settle` is called once, with the channel or ChannelOpenError. */
-  open(channelType: string, payload: Uint8Array, settle: OpenSettle, window: Partial<WindowLimits> = {}): void {
+  open(
+    channelType: string,
+    payload: Uint8Array,
+    settle: OpenSettle,
+    window: Partial<WindowLimits> = {},
+  ): void {
     if (this.#ended !== undefined) return settle(this.#ended)
     if (this.#channels.size >= this.#maxChannels) {
-      return settle(new ChannelOpenError(channelType, number.openFailure.resourceShortage, `we hold ${this.#maxChannels} channels already`))
+      return settle(
+        new ChannelOpenError(
+          channelType,
+          number.openFailure.resourceShortage,
+          `we hold ${this.#maxChannels} channels already`,
+        ),
+      )
     }
     const channel = this.#newChannel(channelType, { ...this.#window, ...window })
     this.#opening.set(channel.localId, { settle, sentAt: this.now() })
@@ -151,7 +163,13 @@ export class Mux {
 
   #newChannel(channelType: string, window: WindowLimits): Channel {
     while (this.#channels.has(this.#nextId)) this.#nextId = (this.#nextId + 1) >>> 0
-    const channel = new Channel(this, channelType, this.#nextId, new ReceiveWindow(window), this.#maxPacketBytes)
+    const channel = new Channel(
+      this,
+      channelType,
+      this.#nextId,
+      new ReceiveWindow(window),
+      this.#maxPacketBytes,
+    )
     this.#channels.set(channel.localId, channel)
     this.#nextId = (this.#nextId + 1) >>> 0
     return channel
@@ -194,7 +212,8 @@ export class Mux {
         return this.#onExtendedData(payload)
       case number.CHANNEL_EOF: {
         const channel = this.#confirmed(channelEof.decode(payload).recipientChannel)
-        if (channel.eofReceived) throw new ProtocolError(`second EOF on channel ${channel.localId}`, { phase: 'connection' })
+        if (channel.eofReceived)
+          throw new ProtocolError(`second EOF on channel ${channel.localId}`, { phase: 'connection' })
         channel.eofReceived = true
         return { type: 'channel-eof', channel }
       }
@@ -230,7 +249,9 @@ export class Mux {
         this.#globalAnswered(false)
         return undefined
       default:
-        throw new ProtocolError(`${number.messageName(type)} is not a connection message`, { phase: 'connection' })
+        throw new ProtocolError(`${number.messageName(type)} is not a connection message`, {
+          phase: 'connection',
+        })
     }
   }
 
@@ -238,7 +259,12 @@ export class Mux {
   #confirmed(localId: number): Channel {
     const channel = this.#channels.get(localId)
     if (channel === undefined || channel.state !== 'open' || channel.closeReceived) {
-      const why = channel === undefined ? 'is not open' : channel.closeReceived ? 'was closed by the peer' : 'is not confirmed'
+      const why =
+        channel === undefined
+          ? 'is not open'
+          : channel.closeReceived
+            ? 'was closed by the peer'
+            : 'is not confirmed'
       throw new ProtocolError(`message for channel ${localId}, which ${why}`, { phase: 'connection' })
     }
     return channel
@@ -246,9 +272,16 @@ export class Mux {
 
   /** Hand-written path of CHANNEL_DATA: one view, no object but the event. */
   #onData(payload: Uint8Array): MuxEvent | undefined {
-    if (payload.length < 9) throw new WireError(`expected at least 9 bytes, got ${payload.length}`, payload.length).within('CHANNEL_DATA')
+    if (payload.length < 9)
+      throw new WireError(`expected at least 9 bytes, got ${payload.length}`, payload.length).within(
+        'CHANNEL_DATA',
+      )
     const length = readU32(payload, 5)
-    if (length !== payload.length - 9) throw new WireError(`data of ${length} bytes in a message with ${payload.length - 9}`, 5).within('CHANNEL_DATA', 'data')
+    if (length !== payload.length - 9)
+      throw new WireError(`data of ${length} bytes in a message with ${payload.length - 9}`, 5).within(
+        'CHANNEL_DATA',
+        'data',
+      )
     const channel = this.#confirmed(readU32(payload, 1))
     channel.accept(length)
     if (length === 0) return undefined
@@ -260,19 +293,35 @@ export class Mux {
   }
 
   #onExtendedData(payload: Uint8Array): MuxEvent | undefined {
-    if (payload.length < 13) throw new WireError(`expected at least 13 bytes, got ${payload.length}`, payload.length).within('CHANNEL_EXTENDED_DATA')
+    if (payload.length < 13)
+      throw new WireError(`expected at least 13 bytes, got ${payload.length}`, payload.length).within(
+        'CHANNEL_EXTENDED_DATA',
+      )
     const length = readU32(payload, 9)
-    if (length !== payload.length - 13) throw new WireError(`data of ${length} bytes in a message with ${payload.length - 13}`, 9).within('CHANNEL_EXTENDED_DATA', 'data')
+    if (length !== payload.length - 13)
+      throw new WireError(`data of ${length} bytes in a message with ${payload.length - 13}`, 9).within(
+        'CHANNEL_EXTENDED_DATA',
+        'data',
+      )
     const channel = this.#confirmed(readU32(payload, 1))
     channel.accept(length)
     if (length === 0) return undefined
-    if (!channel.closeSent) return { type: 'channel-extended-data', channel, dataType: readU32(payload, 5), data: payload.subarray(13) }
+    if (!channel.closeSent)
+      return {
+        type: 'channel-extended-data',
+        channel,
+        dataType: readU32(payload, 5),
+        data: payload.subarray(13),
+      }
     channel.consumed(length)
     return undefined
   }
 
   #onWindowAdjust(payload: Uint8Array): MuxEvent | undefined {
     const { recipientChannel, bytes } = channelWindowAdjust.decode(payload)
+    // A peer whose reader runs beside its CLOSE (paramiko) may give window back to a channel that is gone. OpenSSH lets that
+    // pass, too; nothing follows from it.
+    if (recipientChannel < this.#nextId && !this.#channels.has(recipientChannel)) return undefined
     const channel = this.#confirmed(recipientChannel)
     channel.sendWindow.adjust(bytes)
     return this.#refill(channel)
@@ -310,7 +359,13 @@ export class Mux {
   }
 
   #onOpen(payload: Uint8Array): MuxEvent | undefined {
-    const { channelType, senderChannel, initialWindow, maxPacket, payload: fields } = channelOpen.decode(payload)
+    const {
+      channelType,
+      senderChannel,
+      initialWindow,
+      maxPacket,
+      payload: fields,
+    } = channelOpen.decode(payload)
     const refuse = (reason: number, description: string): void => {
       this.send((writer) => {
         channelOpenFailure.encode(writer, { recipientChannel: senderChannel, reason, description })
@@ -351,18 +406,24 @@ export class Mux {
     const refuseOnce = (reason: number, description: string): void => {
       if (once()) refuse(reason, description)
     }
-    return { type: 'channel-open', incoming: { channelType, payload: fields.slice(), accept, refuse: refuseOnce } }
+    return {
+      type: 'channel-open',
+      incoming: { channelType, payload: fields.slice(), accept, refuse: refuseOnce },
+    }
   }
 
   #onOpenConfirmation(payload: Uint8Array): undefined {
-    const { recipientChannel, senderChannel, initialWindow, maxPacket } = channelOpenConfirmation.decode(payload)
+    const { recipientChannel, senderChannel, initialWindow, maxPacket } =
+      channelOpenConfirmation.decode(payload)
     const { channel, opening } = this.#takeOpening(recipientChannel)
     this.measured(opening.sentAt)
     if (maxPacket === 0) {
       // Nothing could ever be sent. The channel is open on the peer's side, so it must be closed there.
       channel.opened(senderChannel, initialWindow, 1)
       channel.close()
-      opening.settle(new ChannelOpenError(channel.type, number.openFailure.connectFailed, 'maximum packet size is 0'))
+      opening.settle(
+        new ChannelOpenError(channel.type, number.openFailure.connectFailed, 'maximum packet size is 0'),
+      )
       return undefined
     }
     channel.opened(senderChannel, initialWindow, maxPacket)
@@ -381,23 +442,36 @@ export class Mux {
   #takeOpening(localId: number): { channel: Channel; opening: { settle: OpenSettle; sentAt: number } } {
     const channel = this.#channels.get(localId)
     const opening = this.#opening.get(localId)
-    if (channel === undefined || opening === undefined) throw new ProtocolError(`answer to a channel open ${localId} that is not pending`, { phase: 'connection' })
+    if (channel === undefined || opening === undefined)
+      throw new ProtocolError(`answer to a channel open ${localId} that is not pending`, {
+        phase: 'connection',
+      })
     this.#opening.delete(localId)
     return { channel, opening }
   }
 
   #onGlobalRequest(payload: Uint8Array): MuxEvent {
     const { request, wantReply, payload: fields } = globalRequest.decode(payload)
-    if (!wantReply) return { type: 'global-request', incoming: { request, wantReply, payload: fields, reply: () => {} } }
-    if (this.#incomingGlobals.length >= maxPendingGlobals) throw new ProtocolError(`more than ${maxPendingGlobals} unanswered global requests`, { phase: 'connection' })
+    if (!wantReply)
+      return { type: 'global-request', incoming: { request, wantReply, payload: fields, reply: () => {} } }
+    if (this.#incomingGlobals.length >= maxPendingGlobals)
+      throw new ProtocolError(`more than ${maxPendingGlobals} unanswered global requests`, {
+        phase: 'connection',
+      })
     const slot: { answer: { ok: boolean; payload: Uint8Array } | undefined } = { answer: undefined }
     this.#incomingGlobals.push(slot)
     const reply = (ok: boolean, answer: Uint8Array = new Uint8Array(0)): void => {
       if (slot.answer !== undefined) return
       slot.answer = { ok, payload: answer }
       while (this.#incomingGlobals[0]?.answer !== undefined) {
-        const { answer: first } = this.#incomingGlobals.shift() as { answer: { ok: boolean; payload: Uint8Array } }
-        this.send((writer) => (first.ok ? requestSuccess.encode(writer, { payload: first.payload }) : requestFailure.encode(writer, {})))
+        const { answer: first } = this.#incomingGlobals.shift() as {
+          answer: { ok: boolean; payload: Uint8Array }
+        }
+        this.send((writer) =>
+          first.ok
+            ? requestSuccess.encode(writer, { payload: first.payload })
+            : requestFailure.encode(writer, {}),
+        )
       }
     }
     return { type: 'global-request', incoming: { request, wantReply, payload: fields, reply } }

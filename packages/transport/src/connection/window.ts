@@ -34,7 +34,10 @@ export class ReceiveWindow {
 
   /** Counts bytes that came. Throws ProtocolError where the peer sent more than it was promised. */
   receive(count: number): void {
-    if (count > this.available) throw new ProtocolError(`the peer sent ${count} bytes into a window of ${this.available}`, { phase: 'connection' })
+    if (count > this.available)
+      throw new ProtocolError(`the peer sent ${count} bytes into a window of ${this.available}`, {
+        phase: 'connection',
+      })
     this.available -= count
     this.unconsumed += count
   }
@@ -58,10 +61,12 @@ export class ReceiveWindow {
 
   /** Doubles the target while bandwidth x delay, measured since the last adjust, comes near it. */
   #grow(nowMs: number, roundTripMs: number | undefined): void {
-    if (roundTripMs === undefined || this.#adjustedAt === undefined || this.unconsumed > this.target / 4) return
+    if (roundTripMs === undefined || this.#adjustedAt === undefined || this.unconsumed > this.target / 4)
+      return
     const elapsedMs = Math.max(nowMs - this.#adjustedAt, 0.01)
     const bandwidthDelay = (this.#sinceAdjust / elapsedMs) * roundTripMs
-    while (this.target < 4 * bandwidthDelay && this.target < this.#maxBytes) this.target = Math.min(2 * this.target, this.#maxBytes)
+    while (this.target < 4 * bandwidthDelay && this.target < this.#maxBytes)
+      this.target = Math.min(2 * this.target, this.#maxBytes)
   }
 }
 
@@ -75,7 +80,10 @@ export class SendWindow {
 
   /** Throws ProtocolError where the sum leaves 32 bits (RFC 4254 s5.2). */
   adjust(count: number): void {
-    if (this.available + count > maxWindowBytes) throw new ProtocolError(`window adjust of ${count} on ${this.available} leaves 32 bits`, { phase: 'connection' })
+    if (this.available + count > maxWindowBytes)
+      throw new ProtocolError(`window adjust of ${count} on ${this.available} leaves 32 bits`, {
+        phase: 'connection',
+      })
     this.available += count
   }
 }

@@ -24,7 +24,9 @@ export class Backlog {
       rest = rest.subarray(count)
     }
     if (rest.length === 0) return
-    const chunk = new Uint8Array(Math.max(rest.length, Math.min(maxChunkBytes, last === undefined ? firstChunkBytes : 2 * last.length)))
+    const chunk = new Uint8Array(
+      Math.max(rest.length, Math.min(maxChunkBytes, last === undefined ? firstChunkBytes : 2 * last.length)),
+    )
     chunk.set(rest)
     this.#chunks.push(chunk)
     this.#used = rest.length

@@ -8,12 +8,13 @@ import { systemRandom } from '../crypto/random.ts'
 import { generateKeyPair } from '../keys/generate.ts'
 import { pinnedKey } from '../keys/host-key-policy.ts'
 import { formatPublicKey } from '../keys/public-key.ts'
-import { signerFromPrivateKey } from '../keys/signer.ts'
 import type { Signer } from '../keys/signer.ts'
-import { connectOver } from './client.ts'
+import { signerFromPrivateKey } from '../keys/signer.ts'
 import type { ClientOptions, OpenDuplex } from './client.ts'
+import { connectOver } from './client.ts'
 import { memoryDuplexPair } from './memory-duplex.ts'
-import { ServerConnection, prepareServer } from './server.ts'
+import { prepareServer } from './prepared-server.ts'
+import { ServerConnection } from './server.ts'
 import type { ServerOptions } from './server-options.ts'
 import type { Session } from './session.ts'
 
@@ -40,7 +41,9 @@ export class EmbeddedServer {
     const { crypto, random = systemRandom, username = 'user' } = options
     const userKey = generateKeyPair(crypto, 'ed25519', random)
     const authorized = AuthorizedKeys.parse(formatPublicKey(userKey.publicKey))
-    const hostKeys = options.hostKeys ?? [signerFromPrivateKey(crypto, generateKeyPair(crypto, 'ed25519', random))]
+    const hostKeys = options.hostKeys ?? [
+      signerFromPrivateKey(crypto, generateKeyPair(crypto, 'ed25519', random)),
+    ]
     const auth = options.auth ?? { authorizedKeys: (user) => (user === username ? authorized : undefined) }
     const prepared = prepareServer({ ...options, hostKeys, auth })
     this.open = async () => {
@@ -54,7 +57,10 @@ export class EmbeddedServer {
       host: 'embedded',
       username,
       crypto,
-      hostKeyPolicy: pinnedKey(crypto, ...hostKeys.map((key) => key.certificate?.publicKey.blob ?? key.publicKeyBlob)),
+      hostKeyPolicy: pinnedKey(
+        crypto,
+        ...hostKeys.map((key) => key.certificate?.publicKey.blob ?? key.publicKeyBlob),
+      ),
       auth: [{ type: 'publickey', signer: signerFromPrivateKey(crypto, userKey) }],
     }
   }
@@ -66,7 +72,11 @@ export class EmbeddedServer {
 
   /** A session as `username`; `options` replace what `clientOptions` say. Errors as connectOver. */
   connect(options: Partial<ClientOptions> = {}): Promise<Session> {
-    return connectOver(this.open, { ...this.clientOptions, ...options, crypto: options.crypto ?? this.clientOptions.crypto })
+    return connectOver(this.open, {
+      ...this.clientOptions,
+      ...options,
+      crypto: options.crypto ?? this.clientOptions.crypto,
+    })
   }
 
   /** Closes every connection. */

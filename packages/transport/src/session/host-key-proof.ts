@@ -2,8 +2,8 @@
 // hostkeys-00@openssh.com announces, hostkeys-prove-00@openssh.com asks for signatures. A signature costs us much more than
 // the question costs the client, so each key signs at most once per connection, and only for who is authenticated.
 
-import type { Signer } from '../keys/signer.ts'
 import { isCertificateType } from '../keys/public-key.ts'
+import type { Signer } from '../keys/signer.ts'
 import { equalBytes } from '../wire/bytes.ts'
 import { Reader } from '../wire/reader.ts'
 import { Writer } from '../wire/writer.ts'
@@ -36,7 +36,9 @@ export class HostKeyProof {
     const reply = new Writer()
     for (const key of keys) {
       const data = new Writer().text(hostKeysProveRequest).string(sessionId).string(key.publicKeyBlob).copy()
-      reply.string(await key.sign(key.algorithms.includes(negotiated) ? negotiated : key.algorithms[0]!, data))
+      reply.string(
+        await key.sign(key.algorithms.includes(negotiated) ? negotiated : key.algorithms[0]!, data),
+      )
     }
     return reply.copy()
   }

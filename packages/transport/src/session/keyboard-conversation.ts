@@ -68,8 +68,12 @@ export class KeyboardConversation {
     const { name = '', instruction = '', prompts } = question
     return new Promise((resolve, reject) => {
       if (this.#isOver) return reject(new AbortedError('keyboard-interactive authentication'))
-      if (this.#answered !== undefined) return reject(new UsageError('keyboard-interactive: a question is open already'))
-      if (prompts.length > maxPrompts) return reject(new UsageError(`keyboard-interactive: ${prompts.length} prompts, at most ${maxPrompts}`))
+      if (this.#answered !== undefined)
+        return reject(new UsageError('keyboard-interactive: a question is open already'))
+      if (prompts.length > maxPrompts)
+        return reject(
+          new UsageError(`keyboard-interactive: ${prompts.length} prompts, at most ${maxPrompts}`),
+        )
       this.#answered = { resolve, reject }
       this.#onStep?.resolve({ type: 'prompts', name, instruction, prompts })
     })

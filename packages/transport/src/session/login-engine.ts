@@ -2,19 +2,25 @@
 // the same answer and time for names that exist and names that do not. Knows no messages; auth/server-auth.ts decodes,
 // verifies signatures and counts. Owns what was passed so far, and the keyboard-interactive exchange in progress.
 
-import type { AuthAnswer, AuthRequest } from '../auth/server-auth.ts'
 import type { MethodOrder } from '../auth/method-order.ts'
-import { isTouchEnough, permissionsUnder, refusalOf } from '../auth/permissions.ts'
 import type { Restrictions } from '../auth/permissions.ts'
+import { isTouchEnough, permissionsUnder, refusalOf } from '../auth/permissions.ts'
+import type { AuthAnswer, AuthRequest } from '../auth/server-auth.ts'
 import type { Clock, CryptoProvider } from '../crypto/provider.ts'
 import { AbortedError } from '../errors.ts'
 import { matchesWildcard } from '../keys/host-pattern.ts'
 import { parseSignature } from '../keys/signature.ts'
-import { KeyboardConversation } from './keyboard-conversation.ts'
 import type { ConversationStep } from './keyboard-conversation.ts'
+import { KeyboardConversation } from './keyboard-conversation.ts'
 import { admitPublicKey, readShownKey } from './public-key-admission.ts'
+import type {
+  Login,
+  LoginCandidate,
+  LoginVerdict,
+  PassedMethod,
+  ServerAuthPolicy,
+} from './server-auth-policy.ts'
 import { admittedUnder } from './server-auth-policy.ts'
-import type { Login, LoginCandidate, LoginVerdict, PassedMethod, ServerAuthPolicy } from './server-auth-policy.ts'
 
 const defaultRefusalFloorMs = 10
 
@@ -117,7 +123,8 @@ export class LoginEngine {
       case 'password': {
         const { password, newPassword } = request
         const verdict = await policy.password?.({ ...candidate, password, newPassword })
-        if (typeof verdict === 'object' && verdict !== null && 'change' in verdict) return { answer: { type: 'password-change', prompt: verdict.change } }
+        if (typeof verdict === 'object' && verdict !== null && 'change' in verdict)
+          return { answer: { type: 'password-change', prompt: verdict.change } }
         return this.#judge(candidate, verdict, { method: 'password' })
       }
       case 'publickey':
@@ -126,7 +133,9 @@ export class LoginEngine {
         const { keyboardInteractive } = policy
         if (keyboardInteractive === undefined) return { refusal: 'the method is not offered' }
         const { submethods } = request
-        this.#conversation = new KeyboardConversation((ask) => keyboardInteractive({ ...candidate, submethods, ask }))
+        this.#conversation = new KeyboardConversation((ask) =>
+          keyboardInteractive({ ...candidate, submethods, ask }),
+        )
         return this.#onStep(candidate, await this.#conversation.start())
       }
       case 'keyboard-interactive-answers':
@@ -149,25 +158,38 @@ export class LoginEngine {
     return this.#judge(candidate, step.verdict, { method: 'keyboard-interactive' })
   }
 
-  async #tryPublicKey(request: Extract<AuthRequest, { method: 'publickey' }>, candidate: LoginCandidate): Promise<Outcome> {
+  async #tryPublicKey(
+    request: Extract<AuthRequest, { method: 'publickey' }>,
+    candidate: LoginCandidate,
+  ): Promise<Outcome> {
     const { policy, crypto, wallClock, algorithms } = this.#parts
     const shown = readShownKey(request.algorithm, request.publicKey, algorithms)
     if (shown === undefined) return { refusal: 'the key cannot be read, or does not fit its algorithm' }
     const admission = await admitPublicKey({ policy, crypto, candidate, now: wallClock() }, shown)
     if ('refusal' in admission) return admission
     const { passed } = admission
-    const isUsed = this.#grants.some((grant) => grant.passed.method === 'publickey' && passed.method === 'publickey' && grant.passed.fingerprint === passed.fingerprint)
+    const isUsed = this.#grants.some(
+      (grant) =>
+        grant.passed.method === 'publickey' &&
+        passed.method === 'publickey' &&
+        grant.passed.fingerprint === passed.fingerprint,
+    )
     if (isUsed) return { refusal: 'the key was used already' }
     const outcome = await this.#underAccount(candidate, admission)
     if ('refusal' in outcome) return outcome
     if (!request.signed) return { answer: { type: 'public-key-ok' } }
     if (!request.signatureValid) return { refusal: 'the signature is wrong' }
     const tail = request.signature === undefined ? undefined : parseSignature(request.signature).tail
-    if (tail !== undefined && !isTouchEnough(outcome.restrictions, tail)) return { refusal: 'the security key was not touched, or did not verify its user' }
+    if (tail !== undefined && !isTouchEnough(outcome.restrictions, tail))
+      return { refusal: 'the security key was not touched, or did not verify its user' }
     return outcome
   }
 
-  async #judge(candidate: LoginCandidate, verdict: LoginVerdict, passed: PassedMethod): Promise<Grant | { refusal: string }> {
+  async #judge(
+    candidate: LoginCandidate,
+    verdict: LoginVerdict,
+    passed: PassedMethod,
+  ): Promise<Grant | { refusal: string }> {
     // The account is looked at in any case, so that a wrong password takes no other path than an unknown name.
     const restrictions = admittedUnder(verdict)
     const outcome = await this.#underAccount(candidate, { passed, restrictions: restrictions ?? [] })
@@ -201,9 +223,14 @@ export class LoginEngine {
       return { type: 'failure', methods: next, partial: true }
     }
     const permissions = permissionsUnder(grants.flatMap(({ restrictions }) => restrictions))
-    if (permissions === undefined) return this.#refuse(request, passed, 'two forced commands contradict each other')
+    if (permissions === undefined)
+      return this.#refuse(request, passed, 'two forced commands contradict each other')
     const wanted = this.#parts.policy.userEnvironment ?? []
-    const environment = new Map([...permissions.environment].filter(([name]) => wanted.some((pattern) => matchesWildcard(name, pattern))))
+    const environment = new Map(
+      [...permissions.environment].filter(([name]) =>
+        wanted.some((pattern) => matchesWildcard(name, pattern)),
+      ),
+    )
     this.#login = {
       user: request.user,
       address: this.#parts.address,
@@ -216,7 +243,8 @@ export class LoginEngine {
 
   #refuse(request: AuthRequest, passed: readonly string[], reason: string): AuthAnswer {
     // Clients ask with 'none' what there is; that is no attempt worth a line in a log.
-    if (request.method !== 'none' || this.#parts.policy.insecureAllowNone !== undefined) this.#tell(request, 'refused', reason)
+    if (request.method !== 'none' || this.#parts.policy.insecureAllowNone !== undefined)
+      this.#tell(request, 'refused', reason)
     return { type: 'failure', methods: this.advertised(passed) }
   }
 

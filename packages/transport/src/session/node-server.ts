@@ -4,19 +4,20 @@
 //     await using server = await listen({ port: 2222, hostKeys, auth: { authorizedKeys }, subsystems: { sftp } })
 
 import { chmodSync } from 'node:fs'
-import { createServer } from 'node:net'
 import type { AddressInfo, Server, Socket } from 'node:net'
+import { createServer } from 'node:net'
 import { normalizeAddress } from '../auth/source-address.ts'
-import type { CryptoProvider } from '../crypto/provider.ts'
 import { nodeCrypto } from '../crypto/node.ts'
+import type { CryptoProvider } from '../crypto/provider.ts'
 import { systemRandom } from '../crypto/random.ts'
-import { SshError, quote } from '../errors.ts'
+import { quote, SshError } from '../errors.ts'
 import { ourIdentification } from '../packet/identification.ts'
-import { ConnectionCounts } from './connection-limits.ts'
 import type { ConnectionLimits, ConnectionRefusal } from './connection-limits.ts'
+import { ConnectionCounts } from './connection-limits.ts'
+import type { PreparedServer } from './prepared-server.ts'
+import { prepareServer } from './prepared-server.ts'
 import { refusalBytes } from './refusal.ts'
-import { ServerConnection, prepareServer } from './server.ts'
-import type { PreparedServer } from './server.ts'
+import { ServerConnection } from './server.ts'
 import type { ServerEvent, ServerOptions } from './server-options.ts'
 import { acceptedSocket } from './tcp.ts'
 
@@ -69,9 +70,17 @@ export class SshServer {
   readonly #listener: Server
   readonly #connections = new Set<ServerConnection>()
   readonly #refusal: Uint8Array
+  #address: SshServer['address'] = { host: '', port: 0 }
   #lingering = 0
   #closing: Promise<void> | undefined
-  readonly #totals = { accepted: 0, refused: 0, logins: 0, refusedLoginAttempts: 0, bytesReceived: 0, bytesSent: 0 }
+  readonly #totals = {
+    accepted: 0,
+    refused: 0,
+    logins: 0,
+    refusedLoginAttempts: 0,
+    bytesReceived: 0,
+    bytesSent: 0,
+  }
 
   /** Made by `listen`; not by applications. */
   constructor(options: ListenOptions) {
@@ -100,24 +109,46 @@ export class SshServer {
     const where = socketPath ?? `${host}:${port}`
     return new Promise((resolve, reject) => {
       const onError = (error: NodeJS.ErrnoException): void =>
-        reject(new SshError(error.code ?? 'ERR_SSH_LISTEN', `cannot listen on ${quote(where)}: ${error.message}`, { cause: error }))
+        reject(
+          new SshError(error.code ?? 'ERR_SSH_LISTEN', `cannot listen on ${quote(where)}: ${error.message}`, {
+            cause: error,
+          }),
+        )
       this.#listener.once('error', onError)
       this.#listener.listen(socketPath === undefined ? { host, port } : { path: socketPath }, () => {
         this.#listener.off('error', onError)
         // A listener that cannot accept for a while (too many open files) goes on listening.
-        this.#listener.on('error', (error) => this.#options.trace?.({ level: 1, layer: 'transport', event: 'accepting failed', detail: { error: error.message } }))
-        if (socketPath !== undefined) chmodSync(socketPath, 0o600)
-        resolve()
+        this.#listener.on('error', (error) =>
+          this.#options.trace?.({
+            level: 1,
+            layer: 'transport',
+            event: 'accepting failed',
+            detail: { error: error.message },
+          }),
+        )
+        try {
+          this.#address = this.#openFor(socketPath)
+          resolve()
+        } catch (error) {
+          this.#listener.close()
+          reject(error)
+        }
       })
     })
   }
 
+  #openFor(socketPath: string | undefined): SshServer['address'] {
+    if (socketPath !== undefined) {
+      chmodSync(socketPath, 0o600)
+      return { socketPath }
+    }
+    const { address, port } = this.#listener.address() as AddressInfo
+    return { host: address, port }
+  }
+
   /** Where it listens; the port is the one that was found free. */
   get address(): { host: string; port: number } | { socketPath: string } {
-    const address = this.#listener.address()
-    if (typeof address === 'string') return { socketPath: address }
-    const { address: host, port } = address as AddressInfo
-    return { host, port }
+    return this.#address
   }
 
   /** The TCP port; 0 for a UNIX socket. */
@@ -192,7 +223,9 @@ export class SshServer {
    */
   close(options: { graceMs?: number } = {}): Promise<void> {
     const { graceMs = 0 } = options
-    const drained = Promise.all([...this.#connections].map((connection) => (graceMs > 0 ? connection.drain() : connection.close())))
+    const drained = Promise.all(
+      [...this.#connections].map((connection) => (graceMs > 0 ? connection.drain() : connection.close())),
+    )
     const timer = graceMs > 0 ? setTimeout(() => this.#closeAll(), graceMs) : undefined
     this.#closing ??= new Promise((resolve) => this.#listener.close(() => resolve()))
     const all = Promise.all([this.#closing, drained])

@@ -112,7 +112,9 @@ export class Pump {
   }
 
   #repliesPileUp(): boolean {
-    return this.#core.transport.pendingBytes > this.#core.mux.outboxHighWater + maxQueuedReplyBytes && this.#ended === undefined
+    const { transport, mux } = this.#core
+    const isOver = this.#ended !== undefined || transport.failure !== undefined
+    return !isOver && transport.pendingBytes > mux.outboxHighWater + maxQueuedReplyBytes
   }
 
   #continueLater(): void {
@@ -196,7 +198,8 @@ export class Pump {
       unref(give)
       this.#giveUp = give
     }
-    if (this.#ended !== undefined || (!this.#writing && this.#core.transport.pendingBytes === 0)) this.#finish(false)
+    if (this.#ended !== undefined || (!this.#writing && this.#core.transport.pendingBytes === 0))
+      this.#finish(false)
   }
 
   #giveUp: ReturnType<typeof setTimeout> | undefined
@@ -216,5 +219,11 @@ export class Pump {
 
 function unref(timer: ReturnType<typeof setTimeout>): void {
   const handle: unknown = timer
-  if (typeof handle === 'object' && handle !== null && 'unref' in handle && typeof handle.unref === 'function') handle.unref()
+  if (
+    typeof handle === 'object' &&
+    handle !== null &&
+    'unref' in handle &&
+    typeof handle.unref === 'function'
+  )
+    handle.unref()
 }

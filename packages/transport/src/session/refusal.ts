@@ -14,7 +14,10 @@ export function refusalBytes(identification: string, random: RandomSource): Uint
   const outbound = new Outbound(plaintextSuite.sealer(noKeys), random, () => {})
   outbound.raw(identificationLine(identification))
   const writer = outbound.begin()
-  disconnect.encode(writer, { reason: disconnectReason.tooManyConnections, description: 'too many connections' })
+  disconnect.encode(writer, {
+    reason: disconnectReason.tooManyConnections,
+    description: 'too many connections',
+  })
   writer.text('')
   outbound.end()
   return outbound.take()!.slice()

@@ -2,8 +2,8 @@
 // Everything left out is refused. The engine that asks these questions is login-engine.ts.
 
 import type { AuthorizedKeys } from '../auth/authorized-keys.ts'
-import type { Prompt } from '../auth/prompts.ts'
 import type { Permissions, Restrictions } from '../auth/permissions.ts'
+import type { Prompt } from '../auth/prompts.ts'
 import type { MaybePromise } from '../crypto/provider.ts'
 import type { Certificate } from '../keys/certificate.ts'
 import type { PublicKey } from '../keys/public-key.ts'
@@ -49,7 +49,11 @@ export interface KeyboardInteractiveCandidate extends LoginCandidate {
    * Asks and waits for as many answers as there are prompts (at most 32; none just shows the instruction).
    * @throws AbortedError where the client gives up.
    */
-  ask(question: { name?: string; instruction?: string; prompts: readonly Prompt[] }): Promise<readonly string[]>
+  ask(question: {
+    name?: string
+    instruction?: string
+    prompts: readonly Prompt[]
+  }): Promise<readonly string[]>
 }
 
 /**

@@ -5,8 +5,8 @@
 import type { Channel, IncomingRequest } from '../connection/channel.ts'
 import { exitSignalFields, exitStatusFields } from '../messages/connection.ts'
 import { encodeFields } from '../wire/codec.ts'
-import { SessionChannel } from './session-channel.ts'
 import type { ChannelOwner } from './session-channel.ts'
+import { SessionChannel } from './session-channel.ts'
 import type { Terminal } from './terminal.ts'
 
 /** A command ended by a signal (RFC 4254 s6.10). */
@@ -68,7 +68,12 @@ export class ServerChannel extends SessionChannel {
       return
     }
     const { signal, coreDumped = false, message = '' } = status
-    this.#finish(() => this.notify('exit-signal', encodeFields(exitSignalFields, { signal, coreDumped, message, language: '' })))
+    this.#finish(() =>
+      this.notify(
+        'exit-signal',
+        encodeFields(exitSignalFields, { signal, coreDumped, message, language: '' }),
+      ),
+    )
   }
 
   /** Closes both directions once everything written went out, with status 0 where this is a subsystem that said nothing else. */

@@ -9,9 +9,9 @@ import type { AlgorithmOffer } from '../kex/algorithms.ts'
 import type { Signer } from '../keys/signer.ts'
 import type { Trace } from '../trace.ts'
 import type { LoginAttempt } from './login-engine.ts'
+import type { ServerConnection } from './server.ts'
 import type { Login, ServerAuthPolicy } from './server-auth-policy.ts'
 import type { ServerChannel } from './server-channel.ts'
-import type { ServerConnection } from './server.ts'
 import type { KeepaliveOptions, Session } from './session.ts'
 import type { Terminal } from './terminal.ts'
 
@@ -54,7 +54,10 @@ export interface DirectTcpipRequest {
 /** Serves the channel of a forwarding; it is open when this is called. */
 export type ForwardHandler = (channel: ServerChannel) => unknown
 /** Decides about a forwarding: a handler accepts it, undefined refuses it, an exception says that connecting failed. */
-export type ForwardDecision<T> = (request: T, context: ServerContext) => MaybePromise<ForwardHandler | undefined>
+export type ForwardDecision<T> = (
+  request: T,
+  context: ServerContext,
+) => MaybePromise<ForwardHandler | undefined>
 
 /** What happens on a server, for logs and statistics. Texts are raw where the type says so: show them through safeText. */
 export type ServerEvent =
@@ -87,7 +90,10 @@ export interface ServerOptions {
   directTcpip?: ForwardDecision<DirectTcpipRequest>
   directStreamlocal?: ForwardDecision<{ readonly socketPath: string }>
   /** Global requests that the server does not know; `false` or undefined refuses, bytes are the reply's payload. */
-  globalRequest?: (request: { name: string; payload: Uint8Array }, context: ServerContext) => MaybePromise<boolean | Uint8Array | undefined>
+  globalRequest?: (
+    request: { name: string; payload: Uint8Array },
+    context: ServerContext,
+  ) => MaybePromise<boolean | Uint8Array | undefined>
 
   /** Lists to offer instead of the defaults. */
   algorithms?: Partial<AlgorithmOffer>
@@ -125,7 +131,12 @@ export interface ServerOptions {
 /** Methods that a policy can check. */
 export function availableMethods(policy: ServerAuthPolicy): AuthMethodName[] {
   const methods: AuthMethodName[] = []
-  if (policy.authorizedKeys !== undefined || policy.trustedUserCas !== undefined || policy.publicKey !== undefined) methods.push('publickey')
+  if (
+    policy.authorizedKeys !== undefined ||
+    policy.trustedUserCas !== undefined ||
+    policy.publicKey !== undefined
+  )
+    methods.push('publickey')
   if (policy.password !== undefined) methods.push('password')
   if (policy.keyboardInteractive !== undefined) methods.push('keyboard-interactive')
   return methods

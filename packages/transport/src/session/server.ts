@@ -4,23 +4,19 @@
 //     const connection = serveSsh(duplex, { crypto, hostKeys, auth: { authorizedKeys }, subsystems: { sftp } })
 //     await connection.closed
 
-import { MethodOrder } from '../auth/method-order.ts'
 import { isDestinationPermitted } from '../auth/permissions.ts'
-import { normalizeAddress } from '../auth/source-address.ts'
-import { ServerAuth } from '../auth/server-auth.ts'
 import type { ServerAuthEvent } from '../auth/server-auth.ts'
+import { ServerAuth } from '../auth/server-auth.ts'
+import { normalizeAddress } from '../auth/source-address.ts'
 import type { IncomingGlobalRequest, IncomingOpen } from '../connection/mux.ts'
-import { SessionCore } from '../core/session-core.ts'
 import type { SessionEvent } from '../core/session-core.ts'
+import { SessionCore } from '../core/session-core.ts'
 import type { Clock } from '../crypto/provider.ts'
 import { systemRandom } from '../crypto/random.ts'
-import { ClosedError, UsageError } from '../errors.ts'
 import type { SshError } from '../errors.ts'
-import { resolveOffer } from '../kex/algorithms.ts'
-import type { AlgorithmOffer } from '../kex/algorithms.ts'
+import { ClosedError } from '../errors.ts'
 import { opensshFingerprint } from '../keys/fingerprint.ts'
 import { peekKeyType } from '../keys/public-key.ts'
-import { isCertificateAlgorithm, signatureAlgorithm, signatureAlgorithmNames } from '../keys/signature-algorithms.ts'
 import { verifySignature } from '../keys/signature.ts'
 import { maxSessionChannelsServer, preAuthMs } from '../limits.ts'
 import { directStreamlocalFields, directTcpipFields } from '../messages/connection.ts'
@@ -31,58 +27,29 @@ import { WireError } from '../wire/wire-error.ts'
 import type { ByteDuplex } from './duplex.ts'
 import { HostKeyProof, hostKeysProveRequest, hostKeysRequest } from './host-key-proof.ts'
 import { LoginEngine } from './login-engine.ts'
+import type { PreparedServer } from './prepared-server.ts'
+import { prepareServer } from './prepared-server.ts'
 import { readShownKey } from './public-key-admission.ts'
 import { Pump } from './pump.ts'
 import type { Login } from './server-auth-policy.ts'
 import { ServerChannel } from './server-channel.ts'
-import { availableMethods } from './server-options.ts'
-import type { ForwardHandler, ServerContext, ServerEvent, ServerOptions, SubsystemHandler } from './server-options.ts'
+import type { ForwardHandler, ServerContext, ServerEvent, ServerOptions } from './server-options.ts'
 import { Session } from './session.ts'
 import { SessionRequests } from './session-requests.ts'
 
 /** Quiet clients are asked for a sign of life this often, in milliseconds. */
 const keepaliveIntervalMs = 60_000
 
-/** Options checked and worked out once, for any number of connections. */
-export interface PreparedServer {
-  readonly options: ServerOptions
-  readonly offer: AlgorithmOffer
-  readonly order: MethodOrder
-  /** Signature algorithms accepted from users. */
-  readonly algorithms: readonly string[]
-  readonly subsystems: ReadonlyMap<string, SubsystemHandler>
-  readonly extensions: ReadonlyMap<string, string>
-}
-
-/** Checks the options of a server. Throws UsageError. */
-export function prepareServer(options: ServerOptions): PreparedServer {
-  const { crypto, hostKeys, auth, subsystems = {} } = options
-  if (hostKeys.length === 0) throw new UsageError('hostKeys: a server needs at least one host key')
-  const signed = new Set(hostKeys.flatMap((key) => [...key.algorithms]))
-  const offer = resolveOffer(crypto, 'server', options.algorithms)
-  const served = offer.hostKeys.filter((name) => signed.has(name))
-  if (served.length === 0) throw new UsageError(`hostKeys: none of them signs with ${offer.hostKeys.join(', ')}`)
-  const algorithms = signatureAlgorithmNames.filter((name) => crypto.supportsKey(signatureAlgorithm(name)!.scheme))
-  return {
-    options,
-    offer: { ...offer, hostKeys: served },
-    order: MethodOrder.parse(auth.order, availableMethods(auth)),
-    algorithms,
-    subsystems: subsystems instanceof Map ? subsystems : new Map(Object.entries(subsystems)),
-    extensions: new Map([
-      ['server-sig-algs', algorithms.filter((name) => !isCertificateAlgorithm(name)).join(',')],
-      ['publickey-hostbound@openssh.com', '0'],
-      ['ping@openssh.com', '0'],
-    ]),
-  }
-}
-
 /**
  * Serves one client. Returns at once; nothing that the client does makes this throw.
  * @param remoteAddress the client's address, for `from=` and the like; without one no such restriction is met.
  * @throws UsageError for options that cannot work.
  */
-export function serveSsh(duplex: ByteDuplex, options: ServerOptions, remoteAddress?: string): ServerConnection {
+export function serveSsh(
+  duplex: ByteDuplex,
+  options: ServerOptions,
+  remoteAddress?: string,
+): ServerConnection {
   return new ServerConnection(duplex, prepareServer(options), remoteAddress)
 }
 
@@ -182,7 +149,9 @@ export class ServerConnection {
       verify: (algorithm, blob, data, signature) => {
         const shown = readShownKey(algorithm, blob, algorithms)
         if (shown === undefined) return false
-        return verifySignature(crypto, shown.certificate ?? shown.publicKey, algorithm, data, signature, { requireUserPresence: false })
+        return verifySignature(crypto, shown.certificate ?? shown.publicKey, algorithm, data, signature, {
+          requireUserPresence: false,
+        })
       },
       methods: (passed) => this.#engine.advertised(passed),
       algorithms,
@@ -259,7 +228,12 @@ export class ServerConnection {
       this.#prepared.options.onEvent?.(event, this)
     } catch (error) {
       // A listener that fails is no reason to let anybody in or out.
-      this.#prepared.options.trace?.({ level: 1, layer: 'connection', event: 'a listener threw', detail: { error: String(error) } })
+      this.#prepared.options.trace?.({
+        level: 1,
+        layer: 'connection',
+        event: 'a listener threw',
+        detail: { error: String(error) },
+      })
     }
   }
 
@@ -343,7 +317,8 @@ export class ServerConnection {
   // --- channels ---
 
   #onChannelOpen(incoming: IncomingOpen): void {
-    if (this.#isDraining) return incoming.refuse(openFailure.administrativelyProhibited, 'the server is shutting down')
+    if (this.#isDraining)
+      return incoming.refuse(openFailure.administrativelyProhibited, 'the server is shutting down')
     const { directTcpip, directStreamlocal } = this.#prepared.options
     const context = this.#context!
     const { permissions } = context.login
@@ -352,7 +327,9 @@ export class ServerConnection {
         return this.#openSession(incoming)
       case 'direct-tcpip': {
         const request = decodeFields('direct-tcpip', directTcpipFields, incoming.payload)
-        const isPermitted = permissions.portForwarding && isDestinationPermitted(permissions.permitOpen, request.host, request.port)
+        const isPermitted =
+          permissions.portForwarding &&
+          isDestinationPermitted(permissions.permitOpen, request.host, request.port)
         if (directTcpip === undefined || !isPermitted) return refuseForwarding(incoming)
         void this.#forward(incoming, async () => directTcpip(request, context))
         return
@@ -377,7 +354,8 @@ export class ServerConnection {
 
   #openSession(incoming: IncomingOpen): void {
     const { options, subsystems } = this.#prepared
-    if (this.#noMoreSessions) return incoming.refuse(openFailure.administrativelyProhibited, 'no more sessions')
+    if (this.#noMoreSessions)
+      return incoming.refuse(openFailure.administrativelyProhibited, 'no more sessions')
     if (this.#sessions.size >= (options.maxSessions ?? maxSessionChannelsServer)) {
       return incoming.refuse(openFailure.resourceShortage, 'too many sessions')
     }
@@ -390,7 +368,13 @@ export class ServerConnection {
         requests.over(cause)
       },
     })
-    const requests = new SessionRequests({ channel, options, subsystems, context: this.#context!, emit: (event) => this.#emit(event) })
+    const requests = new SessionRequests({
+      channel,
+      options,
+      subsystems,
+      context: this.#context!,
+      emit: (event) => this.#emit(event),
+    })
     this.#sessions.add(channel)
     this.#session!.attach(core, channel)
   }
@@ -439,7 +423,8 @@ export class ServerConnection {
         return incoming.reply(false)
       case 'tcpip-forward':
       case 'streamlocal-forward@openssh.com':
-        if (!permissions.portForwarding || permissions.permitListen !== undefined) return incoming.reply(false)
+        if (!permissions.portForwarding || permissions.permitListen !== undefined)
+          return incoming.reply(false)
         break
     }
     const { globalRequest } = this.#prepared.options
@@ -455,7 +440,10 @@ export class ServerConnection {
     void this.#answer(incoming, () => this.#hostKeyProof.prove(keys, proof!.sessionId, algorithms!.hostKey))
   }
 
-  async #answer(incoming: IncomingGlobalRequest, decide: () => Promise<boolean | Uint8Array | undefined>): Promise<void> {
+  async #answer(
+    incoming: IncomingGlobalRequest,
+    decide: () => Promise<boolean | Uint8Array | undefined>,
+  ): Promise<void> {
     try {
       const answer = await decide()
       if (answer instanceof Uint8Array) incoming.reply(true, answer)

@@ -3,7 +3,7 @@
 
 import type { ByteChannel, ByteReceiver } from '../byte-channel.ts'
 import type { Channel, IncomingRequest } from '../connection/channel.ts'
-import { AbortedError, ChannelClosedError, UsageError, quote } from '../errors.ts'
+import { AbortedError, ChannelClosedError, quote, UsageError } from '../errors.ts'
 import { exitSignalFields, exitStatusFields } from '../messages/connection.ts'
 import { utf8Text } from '../wire/bytes.ts'
 import { decodeFields } from '../wire/codec.ts'
@@ -132,7 +132,12 @@ export class SessionChannel implements ByteChannel {
     return new Promise((resolve, reject) => {
       this.#channel.request(name, payload, (answer) => {
         if (answer === true) resolve()
-        else if (answer === false) reject(new ChannelClosedError(`the peer refused the request ${quote(name)} on ${this.description}`, { code: 'ERR_SSH_REQUEST_REFUSED' }))
+        else if (answer === false)
+          reject(
+            new ChannelClosedError(`the peer refused the request ${quote(name)} on ${this.description}`, {
+              code: 'ERR_SSH_REQUEST_REFUSED',
+            }),
+          )
         else reject(answer)
       })
       this.#owner.schedule()
@@ -221,9 +226,9 @@ export class SessionChannel implements ByteChannel {
 
   /** The remote side's stdin. Waits while the peer's window is full. To be used with `readable()`. */
   writable(): WritableStream<Uint8Array> {
+    // Room is what window and socket have: a peer with a window of 4 GiB that does not read must not fill our memory.
     const room = async (): Promise<void> => {
-      while (!this.#isClosed && this.#channel.queuedBytes > 0) {
-        this.#channel.starved = true
+      while (!this.#isClosed && this.#channel.writableBytes === 0) {
         await new Promise<void>((resolve) => {
           this.#writerWaits = resolve
         })
@@ -234,18 +239,16 @@ export class SessionChannel implements ByteChannel {
       write: async (chunk) => {
         await room()
         this.write(chunk)
-        await room()
       },
-      close: async () => {
-        await room()
-        this.end()
-      },
+      close: () => this.end(),
       abort: () => this.close(),
     })
   }
 
   /** Everything the remote side writes until it closes, and how it ended. */
-  async collect(options: { maxBytes?: number; signal?: AbortSignal } = {}): Promise<{ stdout: Uint8Array; stderr: string; exit: ExitStatus }> {
+  async collect(
+    options: { maxBytes?: number; signal?: AbortSignal } = {},
+  ): Promise<{ stdout: Uint8Array; stderr: string; exit: ExitStatus }> {
     const { maxBytes = 64 * 1024 * 1024, signal } = options
     const parts: Uint8Array[] = []
     let length = 0
@@ -318,10 +321,17 @@ export class SessionChannel implements ByteChannel {
   deliverRequest(incoming: IncomingRequest): void {
     switch (incoming.request) {
       case 'exit-status':
-        this.#exitStatus = { type: 'status', ...decodeFields('exit-status', exitStatusFields, incoming.payload) }
+        this.#exitStatus = {
+          type: 'status',
+          ...decodeFields('exit-status', exitStatusFields, incoming.payload),
+        }
         return
       case 'exit-signal': {
-        const { signal, coreDumped, message } = decodeFields('exit-signal', exitSignalFields, incoming.payload)
+        const { signal, coreDumped, message } = decodeFields(
+          'exit-signal',
+          exitSignalFields,
+          incoming.payload,
+        )
         this.#exitStatus = { type: 'signal', signal, coreDumped, message }
         return
       }
@@ -341,4 +351,3 @@ export class SessionChannel implements ByteChannel {
     this.#receiver?.closed(cause)
   }
 }
-

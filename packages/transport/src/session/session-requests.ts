@@ -9,7 +9,13 @@ import { envFields, execFields, signalFields, subsystemFields } from '../message
 import { utf8Bytes } from '../wire/bytes.ts'
 import { decodeFields } from '../wire/codec.ts'
 import type { ServerChannel } from './server-channel.ts'
-import type { ServerContext, ServerEvent, ServerOptions, SessionRequestContext, SubsystemHandler } from './server-options.ts'
+import type {
+  ServerContext,
+  ServerEvent,
+  ServerOptions,
+  SessionRequestContext,
+  SubsystemHandler,
+} from './server-options.ts'
 import { readTerminal, readTerminalSize } from './terminal.ts'
 
 export interface SessionRequestsParts {
@@ -47,9 +53,15 @@ export class SessionRequests {
     const { payload } = incoming
     switch (incoming.request) {
       case 'subsystem':
-        return this.#start(incoming, { request: 'subsystem', detail: decodeFields('subsystem', subsystemFields, payload).subsystem })
+        return this.#start(incoming, {
+          request: 'subsystem',
+          detail: decodeFields('subsystem', subsystemFields, payload).subsystem,
+        })
       case 'exec':
-        return this.#start(incoming, { request: 'exec', detail: decodeFields('exec', execFields, payload).command })
+        return this.#start(incoming, {
+          request: 'exec',
+          detail: decodeFields('exec', execFields, payload).command,
+        })
       case 'shell':
         return this.#start(incoming, { request: 'shell', detail: '' })
       case 'pty-req':
@@ -59,10 +71,15 @@ export class SessionRequests {
       case 'window-change':
         return incoming.reply(this.#resize(payload))
       case 'signal':
-        return incoming.reply(this.#started && this.#parts.channel.deliverSignal(decodeFields('signal', signalFields, payload).signal))
+        return incoming.reply(
+          this.#started &&
+            this.#parts.channel.deliverSignal(decodeFields('signal', signalFields, payload).signal),
+        )
       case 'auth-agent-req@openssh.com': {
         const { options, context } = this.#parts
-        return incoming.reply(options.agentForwarding === true && context.login.permissions.agentForwarding && !this.#started)
+        return incoming.reply(
+          options.agentForwarding === true && context.login.permissions.agentForwarding && !this.#started,
+        )
       }
       default:
         return incoming.reply(false)
@@ -72,7 +89,13 @@ export class SessionRequests {
   #setTerminal(payload: Uint8Array): boolean {
     const { channel, options, context } = this.#parts
     const terminal = readTerminal(payload)
-    if (options.terminals !== true || !context.login.permissions.pty || this.#started || channel.terminal !== undefined) return false
+    if (
+      options.terminals !== true ||
+      !context.login.permissions.pty ||
+      this.#started ||
+      channel.terminal !== undefined
+    )
+      return false
     channel.terminal = terminal
     return true
   }
@@ -92,7 +115,9 @@ export class SessionRequests {
     if (!acceptEnvironment.some((pattern) => matchesWildcard(name, pattern))) return false
     // A variable that is set again counts again: this bounds what is kept, it need not be exact.
     const bytes = utf8Bytes(name).length + utf8Bytes(value).length
-    const isTooMuch = this.#environmentBytes + bytes > maxEnvironmentBytes || this.#environment.size >= maxEnvironmentVariables
+    const isTooMuch =
+      this.#environmentBytes + bytes > maxEnvironmentBytes ||
+      this.#environment.size >= maxEnvironmentVariables
     if (isTooMuch) return false
     this.#environmentBytes += bytes
     this.#environment.set(name, value)

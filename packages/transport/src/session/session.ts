@@ -4,10 +4,17 @@
 import type { Channel, IncomingRequest } from '../connection/channel.ts'
 import type { IncomingGlobalRequest, IncomingOpen } from '../connection/mux.ts'
 import type { WindowLimits } from '../connection/window.ts'
-import type { SessionCore, SessionEvent } from '../core/session-core.ts'
 import type { AlgorithmsInUse } from '../core/key-exchange.ts'
-import { AbortedError, ClosedError, ConnectionLost, SshError, quote } from '../errors.ts'
-import { directStreamlocalFields, directTcpipFields, envFields, execFields, signalFields, subsystemFields } from '../messages/connection.ts'
+import type { SessionCore, SessionEvent } from '../core/session-core.ts'
+import { AbortedError, ClosedError, ConnectionLost, quote, type SshError } from '../errors.ts'
+import {
+  directStreamlocalFields,
+  directTcpipFields,
+  envFields,
+  execFields,
+  signalFields,
+  subsystemFields,
+} from '../messages/connection.ts'
 import { openFailure } from '../messages/numbers.ts'
 import { encodeFields } from '../wire/codec.ts'
 import type { AuthOutcome } from './authenticate.ts'
@@ -114,13 +121,22 @@ export class Session {
   }
 
   /** Opens a session channel and runs a command on it (RFC 4254 s6.5). The command is the remote shell's text, as is. */
-  async exec(command: string, options: OpenChannelOptions & { env?: Readonly<Record<string, string>> } = {}): Promise<SessionChannel> {
+  async exec(
+    command: string,
+    options: OpenChannelOptions & { env?: Readonly<Record<string, string>> } = {},
+  ): Promise<SessionChannel> {
     const channel = await this.openSession(`command ${quote(command, 80)}`, options)
-    for (const [name, value] of Object.entries(options.env ?? {})) channel.notify('env', encodeFields(envFields, { name, value }))
+    for (const [name, value] of Object.entries(options.env ?? {}))
+      channel.notify('env', encodeFields(envFields, { name, value }))
     return this.#start(channel, 'exec', encodeFields(execFields, { command }), options)
   }
 
-  async #start(channel: SessionChannel, request: string, payload: Uint8Array, options: OpenChannelOptions): Promise<SessionChannel> {
+  async #start(
+    channel: SessionChannel,
+    request: string,
+    payload: Uint8Array,
+    options: OpenChannelOptions,
+  ): Promise<SessionChannel> {
     try {
       await abortable(channel.request(request, payload), options.signal, channel.description)
       return channel
@@ -143,12 +159,21 @@ export class Session {
 
   /** Opens a stream to a UNIX socket on the server (OpenSSH PROTOCOL 2.4). */
   openDirectStreamlocal(socketPath: string, options: OpenChannelOptions = {}): Promise<SessionChannel> {
-    const payload = encodeFields(directStreamlocalFields, { socketPath, reserved: new Uint8Array(0), reservedPort: 0 })
+    const payload = encodeFields(directStreamlocalFields, {
+      socketPath,
+      reserved: new Uint8Array(0),
+      reservedPort: 0,
+    })
     return this.openChannel('direct-streamlocal@openssh.com', payload, `stream to ${socketPath}`, options)
   }
 
   /** Opens a channel of any type. */
-  openChannel(channelType: string, payload: Uint8Array, description: string, options: OpenChannelOptions = {}): Promise<SessionChannel> {
+  openChannel(
+    channelType: string,
+    payload: Uint8Array,
+    description: string,
+    options: OpenChannelOptions = {},
+  ): Promise<SessionChannel> {
     const opened = new Promise<SessionChannel>((resolve, reject) => {
       this.#core.mux.open(
         channelType,
@@ -182,7 +207,9 @@ export class Session {
   /** Sends a global request (RFC 4254 s4); resolves to the reply's payload, or false where the peer refused. */
   globalRequest(request: string, payload: Uint8Array = new Uint8Array(0)): Promise<Uint8Array | false> {
     return new Promise((resolve, reject) => {
-      this.#core.mux.globalRequest(request, payload, (answer) => (answer instanceof Error ? reject(answer) : resolve(answer)))
+      this.#core.mux.globalRequest(request, payload, (answer) =>
+        answer instanceof Error ? reject(answer) : resolve(answer),
+      )
       this.#pump.schedule()
     })
   }
@@ -210,7 +237,13 @@ export class Session {
     if (intervalMs <= 0) return
     this.#keepaliveTimer = setInterval(() => this.#lookAlive(), intervalMs)
     const handle: unknown = this.#keepaliveTimer
-    if (typeof handle === 'object' && handle !== null && 'unref' in handle && typeof handle.unref === 'function') handle.unref()
+    if (
+      typeof handle === 'object' &&
+      handle !== null &&
+      'unref' in handle &&
+      typeof handle.unref === 'function'
+    )
+      handle.unref()
   }
 
   #lookAlive(): void {
@@ -222,7 +255,11 @@ export class Session {
     }
     if (this.#missed >= this.#keepalive.maxMissed) {
       const quietMs = this.#keepalive.intervalMs * (this.#missed + 1)
-      this.#core.transport.lost(new ConnectionLost(this.#core.transport.phaseName, `the peer was silent for ${quietMs} ms`, { code: 'ERR_SSH_KEEPALIVE' }))
+      this.#core.transport.lost(
+        new ConnectionLost(this.#core.transport.phaseName, `the peer was silent for ${quietMs} ms`, {
+          code: 'ERR_SSH_KEEPALIVE',
+        }),
+      )
       this.#pump.run()
       return
     }
@@ -332,4 +369,3 @@ function abortable<T>(work: Promise<T>, signal: AbortSignal | undefined, what: s
     work.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort))
   })
 }
-

@@ -1,7 +1,7 @@
 // A ByteDuplex over a TCP (or UNIX) socket of Node. The socket reads straight into our receive buffer, and Nagle's
 // algorithm is off: without that one SFTP read on loopback takes 44 ms instead of 0.4.
 
-import { connect as netConnect, type NetConnectOpts, type Socket } from 'node:net'
+import { type NetConnectOpts, connect as netConnect, type Socket } from 'node:net'
 import { AbortedError, ConnectionLost, TimeoutError } from '../errors.ts'
 import type { ByteDuplex, ByteSink } from './duplex.ts'
 
@@ -20,19 +20,38 @@ export interface TcpOptions {
  * Connects to a TCP port.
  * @throws ConnectionLost with code 'ECONNREFUSED', 'ENOTFOUND', ... and the target in its message; TimeoutError; AbortedError.
  */
-export function connectTcp(target: TcpTarget | { socketPath: string }, options: TcpOptions = {}): Promise<ByteDuplex> {
+export function connectTcp(
+  target: TcpTarget | { socketPath: string },
+  options: TcpOptions = {},
+): Promise<ByteDuplex> {
   const { signal, connectTimeoutMs = 30_000 } = options
   const where = 'socketPath' in target ? target.socketPath : `${target.host}:${target.port}`
   return new Promise((resolve, reject) => {
     if (signal?.aborted) return reject(new AbortedError(`connecting to ${where}`, signal.reason))
     const reading = new OnRead()
-    const address = 'socketPath' in target ? { path: target.socketPath } : { host: target.host, port: target.port, autoSelectFamily: true }
-    const socket = netConnect({ ...address, noDelay: true, allowHalfOpen: true, onread: reading.options } as NetConnectOpts)
+    const address =
+      'socketPath' in target
+        ? { path: target.socketPath }
+        : { host: target.host, port: target.port, autoSelectFamily: true }
+    const socket = netConnect({
+      ...address,
+      noDelay: true,
+      allowHalfOpen: true,
+      onread: reading.options,
+    } as NetConnectOpts)
     socket.pause()
-    const timer = setTimeout(() => done(new TimeoutError(`connecting to ${where}`, connectTimeoutMs)), connectTimeoutMs)
+    const timer = setTimeout(
+      () => done(new TimeoutError(`connecting to ${where}`, connectTimeoutMs)),
+      connectTimeoutMs,
+    )
     const onAbort = (): void => done(new AbortedError(`connecting to ${where}`, signal?.reason))
     const onError = (error: NodeJS.ErrnoException): void =>
-      done(new ConnectionLost('connecting', describe(error, where), { cause: error, code: error.code ?? 'ERR_SSH_CONNECT' }))
+      done(
+        new ConnectionLost('connecting', describe(error, where), {
+          cause: error,
+          code: error.code ?? 'ERR_SSH_CONNECT',
+        }),
+      )
     const done = (error?: Error): void => {
       clearTimeout(timer)
       signal?.removeEventListener('abort', onAbort)

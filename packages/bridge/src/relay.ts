@@ -1,0 +1,251 @@
+// One WebSocket joined to one TCP connection. Bytes pass as they are; borders of messages mean nothing.
+//
+// Back-pressure, with at most `highWaterBytes` and one read held in each direction:
+// - to the client: bytes count until `ws` has handed them to the kernel (its send callback); above the mark the TCP socket is
+//   not read. What came in one turn of the event loop leaves as messages of up to 256 KiB.
+// - to the target: bytes count until Node has handed them to the kernel; above the mark the WebSocket is not read, until
+//   'drain'.
+//
+// Endings: FIN of the target 1000, its RST 1011; a close of the client is a FIN to the target, a vanished client an RST.
+
+import type { Socket } from 'node:net'
+import type { RawData, WebSocket } from 'ws'
+import { type CloseCode, closeCode, closeReason } from './close-codes.ts'
+import { lingerMs, maxSentMessageBytes, targetLingerMs } from './limits.ts'
+
+export interface RelayOptions {
+  readonly highWaterBytes: number
+  readonly firstByteTimeoutMs: number
+  readonly idleTimeoutMs: number
+  readonly pingIntervalMs: number
+  /** Told how many bytes passed. */
+  readonly onBytes: (direction: 'toTarget' | 'toClient', count: number) => void
+  /** Told once, when nothing of it is left. `code` is what the client was told, or what it told. */
+  readonly onEnd: (code: number, reason: string) => void
+}
+
+export class Relay {
+  readonly #client: WebSocket
+  readonly #target: Socket
+  readonly #options: RelayOptions
+  #toClient: Buffer[] = []
+  #queuedBytes = 0
+  /** Given to `ws`, not yet to the kernel. */
+  #sentBytes = 0
+  #flushScheduled = false
+  #clientPaused = false
+  #closing: { code: number; reason: string } | undefined
+  #clientGone = false
+  #targetGone = false
+  #heardOfClient = false
+  #lastActivity: number
+  #deadline: NodeJS.Timeout | undefined
+  #linger: NodeJS.Timeout | undefined
+  readonly #pinger: NodeJS.Timeout | undefined
+  #pongAwaited = false
+
+  /** @param client open and paused; @param target connected, nothing of it read yet */
+  constructor(client: WebSocket, target: Socket, options: RelayOptions) {
+    this.#client = client
+    this.#target = target
+    this.#options = options
+    this.#lastActivity = performance.now()
+    target.setNoDelay(true)
+    target.on('data', this.#onTargetData)
+    target.on('drain', this.#onDrain)
+    target.on('end', () => this.close(closeCode.ended, 'the target closed the connection'))
+    target.on('error', (error: NodeJS.ErrnoException) =>
+      this.close(closeCode.targetReset, `the connection to the target broke: ${error.code ?? 'unknown'}`),
+    )
+    target.on('close', () => {
+      this.#targetGone = true
+      this.close(closeCode.ended, 'the target closed the connection')
+      this.#over()
+    })
+    client.on('message', this.#onMessage)
+    client.on('pong', () => {
+      this.#pongAwaited = false
+    })
+    client.on('close', (code, reason) => this.#onClientClose(code, reason.toString()))
+    this.#setDeadline(options.firstByteTimeoutMs)
+    if (Number.isFinite(options.pingIntervalMs)) {
+      this.#pinger = setInterval(() => this.#ping(), options.pingIntervalMs)
+      this.#pinger.unref()
+    }
+    client.resume()
+    // The connection may have ended in the turn between 'connect' and here.
+    if (target.destroyed) this.close(closeCode.targetReset, 'the connection to the target broke')
+  }
+
+  /** Bytes held for the two ends, by this process. */
+  get heldBytes(): number {
+    return this.#queuedBytes + this.#sentBytes + this.#target.writableLength
+  }
+
+  /** Ends both connections, after what was received for the client has been sent to it. First one wins. */
+  close(code: CloseCode, reason: string): void {
+    if (this.#closing !== undefined) return
+    this.#closing = { code, reason: closeReason(reason) }
+    this.#stopTimers()
+    this.#flush()
+    this.#client.close(this.#closing.code, this.#closing.reason)
+    // The answer to the close frame is not seen by a WebSocket that is not read.
+    this.#client.resume()
+    this.#target.end()
+    this.#target.resume()
+    this.#giveUpLater()
+  }
+
+  /** Ends both at once. */
+  terminate(): void {
+    this.#stopTimers()
+    this.#client.terminate()
+    this.#target.destroy()
+  }
+
+  readonly #onTargetData = (chunk: Buffer): void => {
+    if (this.#closing !== undefined) return
+    this.#lastActivity = performance.now()
+    this.#options.onBytes('toClient', chunk.length)
+    this.#toClient.push(chunk)
+    this.#queuedBytes += chunk.length
+    if (this.#queuedBytes + this.#sentBytes >= this.#options.highWaterBytes) this.#target.pause()
+    if (this.#queuedBytes >= maxSentMessageBytes) this.#flush()
+    else if (!this.#flushScheduled) {
+      this.#flushScheduled = true
+      // After the sockets of this turn were read: one socket may bring many chunks.
+      setImmediate(() => {
+        this.#flushScheduled = false
+        this.#flush()
+      })
+    }
+  }
+
+  #flush(): void {
+    while (this.#toClient.length > 0 && !this.#clientGone) {
+      let bytes = 0
+      let count = 0
+      for (const chunk of this.#toClient) {
+        if (count > 0 && bytes + chunk.length > maxSentMessageBytes) break
+        bytes += chunk.length
+        count++
+      }
+      const chunks = this.#toClient.splice(0, count)
+      const message = count === 1 ? chunks[0]! : Buffer.concat(chunks, bytes)
+      this.#queuedBytes -= bytes
+      this.#sentBytes += bytes
+      this.#client.send(message, { binary: true }, (error) => {
+        this.#sentBytes -= bytes
+        if (error !== undefined && error !== null) return
+        this.#lastActivity = performance.now()
+        if (this.#queuedBytes + this.#sentBytes < this.#options.highWaterBytes) this.#target.resume()
+      })
+    }
+  }
+
+  readonly #onMessage = (data: RawData, isBinary: boolean): void => {
+    if (this.#closing !== undefined) return
+    if (!isBinary) {
+      this.close(closeCode.unsupportedData, 'only binary messages carry bytes')
+      return
+    }
+    // A server-side WebSocket gives one Buffer unless told otherwise.
+    const bytes = data as Buffer
+    if (bytes.length === 0) return
+    this.#lastActivity = performance.now()
+    if (!this.#heardOfClient) {
+      this.#heardOfClient = true
+      this.#setDeadline(this.#options.idleTimeoutMs)
+    }
+    this.#options.onBytes('toTarget', bytes.length)
+    // `ws` never touches the memory of a message again.
+    if (
+      !this.#target.write(bytes) &&
+      this.#target.writableLength >= this.#options.highWaterBytes &&
+      !this.#clientPaused
+    ) {
+      this.#clientPaused = true
+      this.#client.pause()
+    }
+  }
+
+  readonly #onDrain = (): void => {
+    this.#lastActivity = performance.now()
+    if (!this.#clientPaused || this.#clientGone) return
+    this.#clientPaused = false
+    this.#client.resume()
+  }
+
+  #onClientClose(code: number, reason: string): void {
+    this.#clientGone = true
+    this.#toClient = []
+    this.#queuedBytes = 0
+    // 1006: no close frame came. The target is to see what happened: that it ended, or that it broke.
+    const isClean = code !== 1006
+    this.#closing ??= { code, reason }
+    this.#stopTimers()
+    if (this.#targetGone) {
+      this.#over()
+      return
+    }
+    this.#target.resume()
+    if (!isClean) {
+      this.#target.resetAndDestroy()
+    } else {
+      // Nobody is left to read what a target says that keeps its half open.
+      this.#target.end(() => {
+        setTimeout(() => this.#target.destroy(), targetLingerMs).unref()
+      })
+    }
+    this.#giveUpLater()
+  }
+
+  #giveUpLater(): void {
+    if (this.#linger !== undefined) return
+    this.#linger = setTimeout(() => this.terminate(), lingerMs)
+    this.#linger.unref()
+  }
+
+  #over(): void {
+    if (!this.#clientGone || !this.#targetGone) return
+    clearTimeout(this.#linger)
+    const { code, reason } = this.#closing!
+    this.#options.onEnd(code, reason)
+  }
+
+  /** The timer is not set anew per message: when it fires it looks when something last moved. */
+  #setDeadline(timeoutMs: number): void {
+    clearTimeout(this.#deadline)
+    if (!Number.isFinite(timeoutMs)) return
+    this.#deadline = setTimeout(() => this.#onDeadline(), timeoutMs)
+    this.#deadline.unref()
+  }
+
+  #onDeadline(): void {
+    if (!this.#heardOfClient) {
+      this.close(closeCode.timeout, 'no byte came from the client')
+      return
+    }
+    const { idleTimeoutMs } = this.#options
+    const leftMs = this.#lastActivity + idleTimeoutMs - performance.now()
+    if (leftMs <= 0) this.close(closeCode.timeout, 'nothing was sent for too long')
+    else this.#setDeadline(leftMs)
+  }
+
+  /** Keeps proxies from dropping a silent connection, and finds clients that vanished without a word. */
+  #ping(): void {
+    // A client that we do not read cannot be heard; the idle deadline is for that.
+    if (this.#pongAwaited && !this.#clientPaused && this.#sentBytes === 0) {
+      this.#client.terminate()
+      return
+    }
+    if (this.#sentBytes > 0 || this.#clientPaused) return
+    this.#pongAwaited = true
+    this.#client.ping()
+  }
+
+  #stopTimers(): void {
+    clearTimeout(this.#deadline)
+    clearInterval(this.#pinger)
+  }
+}

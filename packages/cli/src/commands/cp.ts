@@ -1,0 +1,134 @@
+// `sshblock cp`: a whole image between this machine and a server, or between servers. The copy grows as TARGET.part and
+// gets its name when it is complete and flushed, so an interrupted one is never taken for an image, and can be resumed.
+
+import { type BlockDevice, copyImage, firstDifference, resumePoint, startsAlike } from '@sshblock/blockdev'
+import { Command } from 'commander'
+import { type ConnectionFlags, withConnection } from '../connection/flags.ts'
+import type { ImageFlags } from '../connection/server.ts'
+import { attempt, CommandFailure, UsageProblem } from '../failure.ts'
+import { type Invocation, printJson, tell } from '../invocation.ts'
+import { type ProgressFlags, startProgress, withProgress } from '../output/progress.ts'
+import { parseTarget } from '../target.ts'
+import { withUnsafeFlush } from './image-options.ts'
+import { type ImagePlace, openPlace } from './image-place.ts'
+
+interface CpFlags extends ConnectionFlags, ImageFlags, ProgressFlags {
+  overwrite?: boolean
+  resume?: boolean
+  verify?: boolean
+  json?: boolean
+}
+
+export function cpCommand(invocation: Invocation): Command {
+  return withUnsafeFlush(withProgress(withConnection(new Command('cp'))))
+    .summary('copy a whole image to, from or between servers')
+    .description('Copies an image. Long zeros become holes. The copy is flushed before it gets its name.')
+    .argument('<source>', 'a local file, host:path or ssh://user@host/path')
+    .argument('<target>', 'the same')
+    .option('--overwrite', 'replace a target that exists')
+    .option('--resume', 'go on where an interrupted copy ended, after comparing what is there')
+    .option('--verify', 'read both back and compare every byte')
+    .option('--json', 'print what was done as JSON')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  sshblock cp disk.img myhost:/images/a.img
+  sshblock cp --resume --verify myhost:/images/a.img disk.img
+  sshblock cp myhost:/images/a.img otherhost:/images/a.img`,
+    )
+    .action((source: string, target: string, flags: CpFlags) => copy(source, target, flags, invocation))
+}
+
+async function copy(
+  sourceText: string,
+  targetText: string,
+  flags: CpFlags,
+  invocation: Invocation,
+): Promise<void> {
+  const targets = [parseTarget(sourceText), parseTarget(targetText)] as const
+  if (targets.every(({ kind }) => kind === 'local'))
+    throw new UsageProblem(
+      `neither '${sourceText}' nor '${targetText}' is on a server; use cp for local files`,
+    )
+  await using from = await openPlace(targets[0], flags, invocation)
+  await using into = await openPlace(targets[1], flags, invocation)
+  await using source = await attempt('cannot open', sourceText, () => from.open('', false))
+  if (flags.overwrite !== true && (await attempt('cannot look at', targetText, () => into.exists(''))))
+    throw new CommandFailure(
+      'cannot copy to',
+      targetText,
+      new Error('exists already; --overwrite replaces it'),
+    )
+  const copied = await copyPart(source, into, targetText, flags, invocation)
+  await attempt('cannot rename', `${targetText}.part`, () =>
+    into.rename('.part', '', flags.overwrite === true),
+  )
+  if (flags.json === true) printJson(invocation, { source: sourceText, target: targetText, ...copied })
+}
+
+async function copyPart(
+  source: BlockDevice,
+  into: ImagePlace,
+  targetText: string,
+  flags: CpFlags,
+  invocation: Invocation,
+) {
+  const { signal } = invocation
+  const part = `${targetText}.part`
+  const { device, start } = await attempt('cannot make', part, () =>
+    openPart(source, into, flags, invocation),
+  )
+  await using target = device
+  if (start > 0) tell(invocation, `going on at byte ${start} of '${part}'`)
+  const progress = startProgress(invocation, flags, 'copy', source.size)
+  let dataBytes: number
+  try {
+    ;({ dataBytes } = await attempt('cannot copy to', targetText, () =>
+      copyImage(source, target, { start, signal, onProgress: ({ doneBytes }) => progress.update(doneBytes) }),
+    ))
+  } finally {
+    progress.stop()
+    if (signal.aborted) tell(invocation, `what was copied is kept in '${part}'; --resume goes on there`)
+  }
+  if (flags.verify === true) await verify(source, target, targetText, flags, invocation)
+  return { size: source.size, resumedFrom: start, dataBytes, verified: flags.verify === true }
+}
+
+/** The file that the copy grows in: a fresh one, or what an earlier copy left as far as it is right. */
+async function openPart(
+  source: BlockDevice,
+  into: ImagePlace,
+  flags: CpFlags,
+  { signal }: Invocation,
+): Promise<{ device: BlockDevice; start: number }> {
+  if (flags.resume === true && (await into.exists('.part'))) {
+    const device = await into.open('.part', true)
+    const start = Math.min(resumePoint(device.size), source.size)
+    if (start > 0 && (await startsAlike(source, device, start, { signal }))) return { device, start }
+    await device.close()
+  }
+  return { device: await into.create('.part'), start: 0 }
+}
+
+async function verify(
+  source: BlockDevice,
+  target: BlockDevice,
+  targetText: string,
+  flags: CpFlags,
+  invocation: Invocation,
+): Promise<void> {
+  const progress = startProgress(invocation, flags, 'verify', source.size)
+  try {
+    const at = await attempt('cannot verify', targetText, () =>
+      firstDifference(source, target, {
+        signal: invocation.signal,
+        onProgress: ({ doneBytes }) => progress.update(doneBytes),
+      }),
+    )
+    if (at !== undefined)
+      throw new CommandFailure('cannot verify', targetText, new Error(`byte ${at} differs from the source`))
+  } finally {
+    progress.stop()
+  }
+}

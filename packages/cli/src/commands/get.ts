@@ -1,0 +1,82 @@
+// `sshblock get`: files and trees from a server.
+
+import { existsSync, statSync } from 'node:fs'
+import { basename, join } from 'node:path'
+import { getFile, getTree } from '@sshblock/sftp/node'
+import { Command } from 'commander'
+import { type ConnectionFlags, withConnection } from '../connection/flags.ts'
+import { openServer } from '../connection/server.ts'
+import { attempt, CommandFailure } from '../failure.ts'
+import type { Invocation } from '../invocation.ts'
+import { type ProgressFlags, withProgress } from '../output/progress.ts'
+import { parseRemoteTarget } from '../target.ts'
+import {
+  reportSkipped,
+  type TransferFlags,
+  transferOptions,
+  treeProgress,
+  withTransfer,
+} from './transfer-options.ts'
+
+interface GetFlags extends ConnectionFlags, ProgressFlags, TransferFlags {}
+
+export function getCommand(invocation: Invocation): Command {
+  return withTransfer(withProgress(withConnection(new Command('get'))))
+    .summary('copy files from a server')
+    .description(
+      'Copies a file or a folder from a server. A file gets its name when it is complete; until then it is NAME.part.',
+    )
+    .argument('<location>', 'host:path or ssh://user@host/path')
+    .argument('[local]', 'a file, or a folder to put it in', '.')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  sshblock get myhost:notes.txt
+  sshblock get --resume myhost:/images/a.iso /tmp/a.iso
+  sshblock get -r myhost:/etc/nginx backup`,
+    )
+    .action(async (location: string, local: string, flags: GetFlags) => {
+      const target = parseRemoteTarget(location)
+      await using server = await openServer(target, flags, invocation)
+      const { sftp } = server
+      const { signal } = invocation
+      const remoteStats = await attempt('cannot get', target.text, () => sftp.stat(target.path, { signal }))
+      const isFolder = existsSync(local) && statSync(local).isDirectory()
+      if (!remoteStats.isDirectory()) {
+        const place = isFolder ? join(local, basename(target.path)) : local
+        const progress = treeProgress(invocation, flags, 'get', remoteStats.size)
+        try {
+          await attempt('cannot get', target.text, () =>
+            getFile(sftp, target.path, place, {
+              ...transferOptions(flags, invocation),
+              onProgress: progress.onProgress,
+            }),
+          )
+        } finally {
+          progress.stop()
+        }
+        return
+      }
+      if (flags.recursive !== true)
+        throw new CommandFailure(
+          'cannot get',
+          target.text,
+          new Error('it is a folder; -r copies it with all it holds'),
+        )
+      const name = basename(await sftp.realpath(target.path, { signal }))
+      const progress = treeProgress(invocation, flags, 'get', undefined)
+      try {
+        const result = await attempt('cannot get', target.text, () =>
+          getTree(sftp, target.path, isFolder ? join(local, name) : local, {
+            ...transferOptions(flags, invocation),
+            onFile: progress.onFile,
+          }),
+        )
+        progress.stop()
+        reportSkipped(invocation, result.skipped)
+      } finally {
+        progress.stop()
+      }
+    })
+}

@@ -1,0 +1,90 @@
+// `sshblock info`: what is known about an image and the server that keeps it.
+
+import type { DeviceInfo } from '@sshblock/blockdev'
+import { safeText } from '@sshblock/transport'
+import { Command } from 'commander'
+import { type ConnectionFlags, withConnection } from '../connection/flags.ts'
+import { type ImageFlags, openImage, openServer } from '../connection/server.ts'
+import { type Invocation, printJson, printLine } from '../invocation.ts'
+import { sizeText } from '../sizes.ts'
+import { parseRemoteTarget } from '../target.ts'
+
+interface InfoFlags extends ConnectionFlags, ImageFlags {
+  json?: boolean
+}
+
+export function infoCommand(invocation: Invocation): Command {
+  return withConnection(new Command('info'))
+    .summary('what is known about an image and its server')
+    .description(
+      'Shows size and kind of an image, and the server: algorithms, host key, extensions, what flush means.',
+    )
+    .argument('<location>', 'host:path or ssh://user@host/path')
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  sshblock info myhost:/images/a.img
+  sshblock info --json ssh://alice@example.org:2222/images/a.img | jq .size`,
+    )
+    .action(async (location: string, flags: InfoFlags) => {
+      const target = parseRemoteTarget(location)
+      await using server = await openServer(target, flags, invocation)
+      await server.sftp.limitsKnown
+      await using device = await openImage(server, target, { ...flags, writable: false }, invocation)
+      if (flags.json === true) printJson(invocation, jsonInfo(device.info))
+      else
+        for (const [name, text] of infoLines(device.info)) printLine(invocation, `${name.padEnd(16)}${text}`)
+    })
+}
+
+// What a device opened for reading can tell about flushing: whether the server has a way to do it.
+function canFlush({ extensions }: DeviceInfo): boolean {
+  return extensions.has('fsync@openssh.com')
+}
+
+function jsonInfo(info: DeviceInfo): unknown {
+  return {
+    path: info.path,
+    size: info.size,
+    kind: info.kind,
+    flush: canFlush(info) ? 'durable' : 'none',
+    extensions: Object.fromEntries(info.extensions),
+    limits: info.limits,
+    server: info.server,
+  }
+}
+
+function infoLines(info: DeviceInfo): [string, string][] {
+  const lines: [string, string][] = [
+    ['path', safeText(info.path)],
+    ['size', info.size < 1024 ? sizeText(info.size) : `${info.size} bytes (${sizeText(info.size)})`],
+    ['kind', info.kind],
+    [
+      'flush',
+      canFlush(info) ? 'reaches stable storage' : 'the server has none: writing needs --unsafe-flush',
+    ],
+    ['extensions', [...info.extensions.keys()].map((name) => safeText(name)).join(', ') || 'none'],
+    [
+      'requests',
+      `${sizeText(info.limits.maxReadBytes)} to read, ${sizeText(info.limits.maxWriteBytes)} to write`,
+    ],
+  ]
+  const { server } = info
+  if (server === undefined) return lines
+  const { kex, cipherServerToClient: cipher, macServerToClient: mac, strict } = server.algorithms
+  const algorithms = [
+    kex,
+    cipher,
+    ...(mac === undefined ? [] : [mac]),
+    ...(strict ? ['strict key exchange'] : []),
+  ]
+  return [
+    ...lines,
+    ['server', `${safeText(server.identification)} at ${server.host}:${server.port}`],
+    ['host key', `${server.hostKeyType} ${server.hostKeyFingerprint}`],
+    ['algorithms', algorithms.join(', ')],
+    ['user', `${safeText(server.user)}, by ${safeText(server.authentication)}`],
+  ]
+}

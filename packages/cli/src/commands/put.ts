@@ -1,0 +1,78 @@
+// `sshblock put`: files and trees to a server.
+
+import { statSync } from 'node:fs'
+import { basename, resolve } from 'node:path'
+import { joinPath } from '@sshblock/sftp'
+import { putFile, putTree } from '@sshblock/sftp/node'
+import { Command } from 'commander'
+import { type ConnectionFlags, withConnection } from '../connection/flags.ts'
+import { openServer } from '../connection/server.ts'
+import { attempt, CommandFailure } from '../failure.ts'
+import type { Invocation } from '../invocation.ts'
+import { type ProgressFlags, withProgress } from '../output/progress.ts'
+import { parseRemoteTarget } from '../target.ts'
+import {
+  reportSkipped,
+  type TransferFlags,
+  transferOptions,
+  treeProgress,
+  withTransfer,
+} from './transfer-options.ts'
+
+interface PutFlags extends ConnectionFlags, ProgressFlags, TransferFlags {}
+
+export function putCommand(invocation: Invocation): Command {
+  return withTransfer(withProgress(withConnection(new Command('put'))))
+    .summary('copy files to a server')
+    .description(
+      'Copies a file or a folder to a server. A file gets its name when it is complete; until then it is NAME.part.',
+    )
+    .argument('<local>', 'a file or a folder')
+    .argument('<location>', 'host:path or ssh://user@host/path; a file, or a folder to put it in')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  sshblock put notes.txt myhost:
+  sshblock put --resume a.iso myhost:/images/a.iso
+  sshblock put -r site myhost:/var/www`,
+    )
+    .action(async (local: string, location: string, flags: PutFlags) => {
+      const target = parseRemoteTarget(location)
+      const localStats = await attempt('cannot read', local, () => statSync(local))
+      if (localStats.isDirectory() && flags.recursive !== true)
+        throw new CommandFailure(
+          'cannot put',
+          local,
+          new Error('it is a folder; -r copies it with all it holds'),
+        )
+      await using server = await openServer(target, flags, invocation)
+      const { sftp } = server
+      const { signal } = invocation
+      const there = await sftp.stat(target.path, { signal }).catch(() => undefined)
+      const place =
+        there?.isDirectory() === true ? joinPath(target.path, basename(resolve(local))) : target.path
+      const options = transferOptions(flags, invocation)
+      const progress = treeProgress(
+        invocation,
+        flags,
+        'put',
+        localStats.isDirectory() ? undefined : localStats.size,
+      )
+      try {
+        if (localStats.isDirectory()) {
+          const result = await attempt('cannot put to', target.text, () =>
+            putTree(sftp, local, place, { ...options, onFile: progress.onFile }),
+          )
+          progress.stop()
+          reportSkipped(invocation, result.skipped)
+        } else {
+          await attempt('cannot put to', target.text, () =>
+            putFile(sftp, local, place, { ...options, onProgress: progress.onProgress }),
+          )
+        }
+      } finally {
+        progress.stop()
+      }
+    })
+}

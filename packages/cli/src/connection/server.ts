@@ -1,0 +1,266 @@
+// From a location to a server that we are logged in to, by the settings of ssh_config: over TCP, through jump hosts, or
+// through a ProxyCommand. Whoever opens a server closes it.
+
+import { type DeviceBehaviour, openDeviceOnSftp, type ServerInfo, type SftpDevice } from '@sshblock/blockdev'
+import { SftpClient } from '@sshblock/sftp'
+import { HostKeyError } from '@sshblock/transport/errors'
+import {
+  channelDuplex,
+  connectOver,
+  connectTcp,
+  nodeCrypto,
+  type OpenDuplex,
+  type Session,
+} from '@sshblock/transport/node'
+import { attempt, UsageProblem } from '../failure.ts'
+import { type Invocation, tell } from '../invocation.ts'
+import { traceTo } from '../output/trace-lines.ts'
+import { promptText } from '../questions.ts'
+import { type HostSettings, hostSettings } from '../ssh-config/settings.ts'
+import { parseRemoteTarget, type RemoteTarget } from '../target.ts'
+import { wantedAlgorithms } from './algorithms.ts'
+import { authentication } from './authentication.ts'
+import { type ConnectionFlags, configSources } from './flags.ts'
+import { hostKeyTrust } from './host-key-trust.ts'
+import { proxyCommandDuplex } from './proxy-command.ts'
+
+export interface Server {
+  readonly session: Session
+  readonly sftp: SftpClient
+  readonly info: ServerInfo
+  /** Opens one more SFTP channel. */
+  openSftp(): Promise<SftpClient>
+  close(): Promise<void>
+  [Symbol.asyncDispose](): Promise<void>
+}
+
+/** The settings for the host of a location. */
+export function settingsFor(
+  target: Pick<RemoteTarget, 'host' | 'user' | 'port'>,
+  flags: ConnectionFlags,
+  invocation: Invocation,
+): HostSettings {
+  return hostSettings(configSources(flags, invocation), target, invocation.env)
+}
+
+/** How long an interrupted command may take to close its files on a server that says nothing, in milliseconds. */
+const interruptGraceMs = 3000
+
+/**
+ * Connects and logs in. Errors name the location.
+ * @param options.outlivesInterrupt the connection is still needed after Ctrl-C, for as long as it takes
+ */
+export function openServer(
+  target: RemoteTarget,
+  flags: ConnectionFlags,
+  invocation: Invocation,
+  options: { outlivesInterrupt?: boolean } = {},
+): Promise<Server> {
+  return attempt('cannot connect to', target.text, async () => {
+    const settings = settingsFor(target, flags, invocation)
+    const session = await openSession(settings, target, flags, invocation)
+    if (options.outlivesInterrupt !== true) {
+      const cutOff = (): void => {
+        setTimeout(() => session.destroy(), interruptGraceMs).unref()
+      }
+      invocation.signal.addEventListener('abort', cutOff, { once: true })
+    }
+    try {
+      return await server(session, settings, flags, invocation)
+    } catch (error) {
+      await session.close()
+      throw error
+    }
+  })
+}
+
+async function server(
+  session: Session,
+  settings: HostSettings,
+  { verbose = 0 }: ConnectionFlags,
+  invocation: Invocation,
+): Promise<Server> {
+  const trace = traceTo(invocation, verbose)
+  const openSftp = async (): Promise<SftpClient> =>
+    SftpClient.open(await session.openSubsystem('sftp'), {
+      serverIdentification: session.info.peerIdentification,
+      ...(trace === undefined ? {} : { trace }),
+    })
+  const sftp = await openSftp()
+  const close = async (): Promise<void> => {
+    await sftp.close()
+    await session.close()
+  }
+  return { session, sftp, openSftp, close, info: serverInfo(session, settings), [Symbol.asyncDispose]: close }
+}
+
+function serverInfo({ info }: Session, { hostName, port }: HostSettings): ServerInfo {
+  const { algorithms, hostKey, authentication: login } = info
+  return {
+    host: hostName,
+    port,
+    user: info.user,
+    identification: info.peerIdentification,
+    hostKeyType: hostKey.type,
+    hostKeyFingerprint: hostKey.fingerprint,
+    algorithms,
+    authentication:
+      login === undefined
+        ? ''
+        : login.source === login.method
+          ? login.method
+          : `${login.method} (${login.source})`,
+  }
+}
+
+/** A session by settings; closes the jump hosts when it is over. */
+export async function openSession(
+  settings: HostSettings,
+  target: Pick<RemoteTarget, 'hostKeyCheck'>,
+  flags: ConnectionFlags,
+  invocation: Invocation,
+): Promise<Session> {
+  const trace = traceTo(invocation, flags.verbose ?? 0)
+  const jumps: Session[] = []
+  try {
+    const session = await connectOver(opener(settings, flags, invocation, jumps), {
+      ...connectOptions(settings),
+      hostKeyPolicy: await hostKeyTrust(invocation, settings, target.hostKeyCheck),
+      auth: authentication(invocation, settings),
+      onBanner: (text) => invocation.stderr.write(`${promptText(text.replace(/\s+$/, ''))}\n`),
+      signal: invocation.signal,
+      crypto: nodeCrypto,
+      ...(trace === undefined ? {} : { trace }),
+    })
+    void session.closed.then(() => closeAll(jumps))
+    return session
+  } catch (error) {
+    await closeAll(jumps)
+    throw error instanceof HostKeyError ? withAdvice(error, settings) : error
+  }
+}
+
+async function closeAll(sessions: readonly Session[]): Promise<void> {
+  for (const session of sessions.toReversed()) await session.close()
+}
+
+/** What the settings say about the connection itself. */
+export function connectOptions(settings: HostSettings) {
+  const { serverAliveIntervalMs: intervalMs, serverAliveCountMax: maxMissed } = settings
+  return {
+    host: settings.hostName,
+    port: settings.port,
+    username: settings.user,
+    algorithms: wantedAlgorithms(settings),
+    keepalive: {
+      ...(intervalMs === undefined ? {} : { intervalMs }),
+      ...(maxMissed === undefined ? {} : { maxMissed }),
+    },
+  }
+}
+
+/** How bytes reach the server. Sessions to jump hosts are put into `jumps`. */
+export function opener(
+  settings: HostSettings,
+  flags: ConnectionFlags,
+  invocation: Invocation,
+  jumps: Session[],
+): OpenDuplex {
+  const { hostName: host, port, proxyJump, proxyCommand, connectTimeoutMs } = settings
+  if (proxyCommand !== undefined)
+    return async () => proxyCommandDuplex(proxyCommand, configSources(flags, invocation).shell)
+  const last = proxyJump.at(-1)
+  if (last === undefined) {
+    return (signal) =>
+      connectTcp(
+        { host, port },
+        {
+          ...(signal === undefined ? {} : { signal }),
+          ...(connectTimeoutMs === undefined ? {} : { connectTimeoutMs }),
+        },
+      )
+  }
+  return async () => {
+    const hop = jumpTarget(last)
+    const own = settingsFor(hop, flags, invocation)
+    // As ssh -J: the hosts before the last one are its own way.
+    const before = proxyJump.slice(0, -1)
+    const jump = await openSession(
+      before.length === 0 ? own : { ...own, proxyJump: before },
+      hop,
+      flags,
+      invocation,
+    )
+    jumps.push(jump)
+    return channelDuplex(await jump.openDirectTcpip(host, port, { signal: invocation.signal }))
+  }
+}
+
+/** '[user@]host[:port]' or an ssh:// URI. */
+function jumpTarget(text: string): RemoteTarget {
+  if (/^ssh:\/\//i.test(text)) return parseRemoteTarget(/^ssh:\/\/[^/]*$/i.test(text) ? `${text}/` : text)
+  const match = /^(?:([^@]+)@)?(\[[^\]]+\]|[^:@]+)(?::(\d+))?$/.exec(text)
+  if (match === null) throw new UsageProblem(`ProxyJump '${text}': expected [user@]host[:port]`)
+  const [, user, host = '', port] = match
+  if (host.startsWith('-')) throw new UsageProblem(`ProxyJump '${text}': a host name must not begin with '-'`)
+  return {
+    kind: 'remote',
+    text,
+    host: host.replace(/^\[(.*)\]$/, '$1'),
+    user,
+    port: port === undefined ? undefined : Number(port),
+    path: '.',
+    hostKeyCheck: undefined,
+  }
+}
+
+/** Where nobody could be asked: how to add the key. */
+function withAdvice(
+  error: HostKeyError,
+  { hostName, port, userKnownHostsFiles }: HostSettings,
+): HostKeyError {
+  const [file] = userKnownHostsFiles
+  if (error.problem !== 'unknown' || file === undefined) return error
+  const place = port === 22 ? hostName : `-p ${port} ${hostName}`
+  return new HostKeyError(
+    'unknown',
+    `${error.message} (sshblock keyscan ${place} >> ${file}), or connect once on a terminal and answer yes`,
+    {
+      cause: error,
+    },
+  )
+}
+
+export interface ImageFlags {
+  unsafeFlush?: boolean
+}
+
+/** Options of a device on this server; what every opening and creating needs. */
+export function deviceOptions(server: Server, { unsafeFlush }: ImageFlags, invocation: Invocation) {
+  const behaviour: DeviceBehaviour = {
+    flushPolicy: unsafeFlush === true ? 'unsafe' : 'strict',
+    onWarning: (message) => tell(invocation, `warning: ${message}`),
+  }
+  return {
+    ...behaviour,
+    openChannel: () => server.openSftp(),
+    serverName: server.info.host,
+    serverInfo: server.info,
+    signal: invocation.signal,
+  }
+}
+
+/** Opens an image on a server. Errors name the location. */
+export function openImage(
+  server: Server,
+  target: RemoteTarget,
+  flags: ImageFlags & { writable: boolean },
+  invocation: Invocation,
+): Promise<SftpDevice> {
+  return attempt('cannot open', target.text, () =>
+    openDeviceOnSftp(server.sftp, target.path, {
+      ...deviceOptions(server, flags, invocation),
+      writable: flags.writable,
+    }),
+  )
+}

@@ -1,0 +1,69 @@
+// One call of the command from its arguments to its exit status: signals, errors in one line, and nothing left behind.
+
+import { setMaxListeners } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { safeText } from '@sshblock/transport/errors'
+import { exitStatus, firstOf, statusOf, UsageProblem } from './failure.ts'
+import type { Invocation } from './invocation.ts'
+import { runProgram } from './program.ts'
+import { Questions } from './questions.ts'
+
+const signals = { SIGINT: 2, SIGTERM: 15, SIGHUP: 1 } as const
+
+/**
+ * Runs the command in this process, on its streams and signals.
+ * @param args what stands behind the command's name
+ * @returns the exit status: 0, 1 failure, 2 usage, 255 connection, 128 and a signal's number where that ended it
+ */
+export async function run(args: readonly string[]): Promise<number> {
+  const abort = new AbortController()
+  setMaxListeners(0, abort.signal)
+  const { stdin, stdout, stderr, env } = process
+  let interruptedBy: number | undefined
+  const interrupt = (signal: keyof typeof signals): void => {
+    const status = 128 + signals[signal]
+    // Whoever asks twice does not want to wait for an orderly end.
+    if (interruptedBy !== undefined) process.exit(status)
+    interruptedBy = status
+    abort.abort(new Error('interrupted'))
+  }
+  const handlers = (Object.keys(signals) as (keyof typeof signals)[]).map((signal) => {
+    const handler = (): void => interrupt(signal)
+    process.on(signal, handler)
+    return () => process.off(signal, handler)
+  })
+  // Whoever reads our output may have seen enough (head, less): that is no failure to talk about.
+  stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit(exitStatus.failure)
+  })
+  const questions = new Questions({ env, signal: abort.signal, interrupt: () => interrupt('SIGINT') })
+  const invocation: Invocation = { env, stdin, stdout, stderr, signal: abort.signal, questions }
+  try {
+    await runProgram(invocation, packageVersion(), args)
+    return exitStatus.ok
+  } catch (caught) {
+    if (interruptedBy !== undefined) {
+      stderr.write('sshblock: interrupted\n')
+      return interruptedBy
+    }
+    const error = firstOf(caught)
+    stderr.write(`${errorText(error, invocation)}\n`)
+    return statusOf(error)
+  } finally {
+    for (const remove of handlers) remove()
+  }
+}
+
+function errorText(error: unknown, { stderr, env }: Invocation): string {
+  const coloured = stderr.isTTY === true && (env['NO_COLOR'] ?? '') === '' && env['TERM'] !== 'dumb'
+  const name = coloured ? '\u001b[1;31msshblock:\u001b[0m' : 'sshblock:'
+  const message = safeText(error instanceof Error ? error.message : String(error), 8192)
+  if (!(error instanceof UsageProblem)) return `${name} ${message}`
+  const command = error.command === undefined ? '' : `${error.command} `
+  return `${name} ${message}\nTry 'sshblock ${command}--help'.`
+}
+
+function packageVersion(): string {
+  const text = readFileSync(new URL('../package.json', import.meta.url), 'utf8')
+  return (JSON.parse(text) as { version: string }).version
+}
