@@ -46,7 +46,10 @@ export const DRIVER_FILES: readonly { readonly file: RegExp; readonly imports: r
   { file: /^packages\/blockdev\/src\/ssh-driver\.ts$/, imports: [...transport, ...sftp] },
   // The SFTP half of the driver: a device on one SFTP client, whoever connected it.
   { file: /^packages\/blockdev\/src\/sftp-[a-z-]+\.ts$/, imports: sftp },
-  { file: /^packages\/sftp\/src\/conformance(\.ts$|\/)/, imports: ['@sshblock/transport/conformance', ...transport] },
+  {
+    file: /^packages\/sftp\/src\/conformance(\.ts$|\/)/,
+    imports: ['@sshblock/transport/conformance', ...transport],
+  },
 ]
 
 /**

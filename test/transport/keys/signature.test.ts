@@ -189,9 +189,15 @@ describe.each(providers)('values out of range (%s)', (_, crypto) => {
     'RSA: empty, one byte short, one byte long, and as text that is not the signature',
     async () => {
       const key = await keyOf('ssh-rsa')
-      const value = innerValue(await signWith(nodeCrypto, key, 'rsa-sha2-256', message))
+      // One that begins with 0 may lose that (see below), so it shows nothing about a missing byte.
+      let data = message
+      let value = innerValue(await signWith(nodeCrypto, key, 'rsa-sha2-256', data))
+      for (let i = 0; value[0] === 0; i++) {
+        data = utf8Bytes(`${i}`)
+        value = innerValue(await signWith(nodeCrypto, key, 'rsa-sha2-256', data))
+      }
       const verify = (bytes: Uint8Array) =>
-        verifySignature(crypto, key.publicKey, 'rsa-sha2-256', message, blob('rsa-sha2-256', bytes))
+        verifySignature(crypto, key.publicKey, 'rsa-sha2-256', data, blob('rsa-sha2-256', bytes))
       expect(await verify(value)).toBe(true)
       expect(await verify(new Uint8Array(0))).toBe(false)
       expect(await verify(value.subarray(1))).toBe(false)

@@ -775,7 +775,12 @@ describe('limits', () => {
   })
 
   test('a channel with a maximum packet of 0 is refused, of 1 works', async () => {
-    const { client } = await enter({ exec: (channel) => (channel.write(text('abc')), 0) })
+    const { client } = await enter({
+      exec: async (channel) => {
+        channel.write(text('abc'))
+        return 0
+      },
+    })
     await expect(client.open('session', { maxPacket: 0 })).rejects.toThrow('open failed')
     const channel = await client.open('session', { maxPacket: 1 })
     await client.asked(channel, 'exec', exec('x'))

@@ -217,7 +217,10 @@ describe('data that nobody takes', () => {
     [
       'a handler that pauses',
       {
-        exec: ((channel) => (channel.start(discard), channel.pause())) as NonNullable<ServerOptions['exec']>,
+        exec: ((channel) => {
+          channel.start(discard)
+          channel.pause()
+        }) as NonNullable<ServerOptions['exec']>,
       },
     ],
     [

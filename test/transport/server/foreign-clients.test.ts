@@ -86,7 +86,12 @@ describeWith([needsPrograms('PuTTY', ['plink', 'puttygen'], 'putty-tools')], 'pl
 
   test('starts a subsystem', async () => {
     const server = await startOurServer({
-      subsystems: { hello: (channel) => (channel.write(new TextEncoder().encode('hi')), 0) },
+      subsystems: {
+        hello: async (channel) => {
+          channel.write(new TextEncoder().encode('hi'))
+          return 0
+        },
+      },
     })
     expect(summary(await plink(server, 'hello', { args: ['-s'] }))).toMatchObject({ code: 0, stdout: 'hi' })
   })
