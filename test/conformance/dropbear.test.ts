@@ -19,6 +19,9 @@ describeWith([needsDropbear()], 'the report on dropbear', () => {
 
 describeWith([needsDropbear(), trixie], 'the report on dropbear of Debian 13', () => {
   test('is as it was', async () => {
-    await expectReport('dropbear-2025.88', await runAgainstPeer(await startDropbear({ release: 'trixie' }), options))
+    await expectReport(
+      'dropbear-2025.89',
+      await runAgainstPeer(await startDropbear({ release: 'trixie' }), options),
+    )
   }, 120_000)
 })

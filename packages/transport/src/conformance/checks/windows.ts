@@ -94,6 +94,16 @@ function requestsOf(bytes: number): Uint8Array[] {
   return requests
 }
 
+/** The first answers to what was sent before the subsystem was there. @throws NotApplicable where it was dropped */
+async function keptData(channel: ScriptedChannel): Promise<Uint8Array> {
+  try {
+    return await channel.readAtLeast(1)
+  } catch (error) {
+    if (!(error instanceof Unexpected) || channel.receivedBytes > 0) throw error
+    throw new NotApplicable('it keeps no data that comes before something was started')
+  }
+}
+
 /** Sends data in packets that are not too large, whatever the window says. */
 function send(channel: ScriptedChannel, bytes: Uint8Array): void {
   for (let at = 0; at < bytes.length; at += channel.maxSendBytes)
@@ -155,6 +165,7 @@ export const serverWindowChecks: readonly Check<Trial>[] = [
     if (ended !== undefined) return ended
     await channel.startSubsystem()
     const data: Uint8Array[] = []
+    if (within.length > 0) data.push(await keptData(channel))
     while (countAnswers(concat(...data)) < within.length) data.push(await channel.readAtLeast(1))
     await collectAnswers(peer)
     const answers = countAnswers(concat(...data, channel.takeData()))
