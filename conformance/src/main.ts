@@ -87,6 +87,10 @@ try {
   const options = await readOptions(process.argv.slice(2))
   process.exitCode = await run(options)
 } catch (error) {
-  console.error(`conformance: ${error instanceof Error ? error.message : String(error)}\n\n${usage}`)
+  console.error(`conformance: ${error instanceof Error ? error.message : String(error)}`)
+  // What parseArgs throws has such a code.
+  const isOurs =
+    error instanceof UsageError || String((error as { code?: unknown }).code).startsWith('ERR_PARSE_ARGS')
+  if (isOurs) console.error(`\n${usage}`)
   process.exitCode = 2
 }

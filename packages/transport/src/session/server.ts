@@ -4,11 +4,10 @@
 //     const connection = serveSsh(duplex, { crypto, hostKeys, auth: { authorizedKeys }, subsystems: { sftp } })
 //     await connection.closed
 
-import { isDestinationPermitted } from '../auth/permissions.ts'
 import type { ServerAuthEvent } from '../auth/server-auth.ts'
 import { ServerAuth } from '../auth/server-auth.ts'
 import { normalizeAddress } from '../auth/source-address.ts'
-import type { IncomingGlobalRequest, IncomingOpen } from '../connection/mux.ts'
+import type { IncomingGlobalRequest } from '../connection/mux.ts'
 import type { SessionEvent } from '../core/session-core.ts'
 import { SessionCore } from '../core/session-core.ts'
 import type { Clock } from '../crypto/provider.ts'
@@ -18,12 +17,10 @@ import { ClosedError } from '../errors.ts'
 import { opensshFingerprint } from '../keys/fingerprint.ts'
 import { peekKeyType } from '../keys/public-key.ts'
 import { verifySignature } from '../keys/signature.ts'
-import { maxSessionChannelsServer, preAuthMs } from '../limits.ts'
-import { directStreamlocalFields, directTcpipFields } from '../messages/connection.ts'
-import { openFailure } from '../messages/numbers.ts'
+import { preAuthMs } from '../limits.ts'
 import { ourIdentification } from '../packet/identification.ts'
-import { decodeFields } from '../wire/codec.ts'
 import { WireError } from '../wire/wire-error.ts'
+import { ChannelOpens } from './channel-opens.ts'
 import type { ByteDuplex } from './duplex.ts'
 import { HostKeyProof, hostKeysProveRequest, hostKeysRequest } from './host-key-proof.ts'
 import { LoginEngine } from './login-engine.ts'
@@ -32,10 +29,8 @@ import { prepareServer } from './prepared-server.ts'
 import { readShownKey } from './public-key-admission.ts'
 import { Pump } from './pump.ts'
 import type { Login } from './server-auth-policy.ts'
-import { ServerChannel } from './server-channel.ts'
-import type { ForwardHandler, ServerContext, ServerEvent, ServerOptions } from './server-options.ts'
+import type { ServerContext, ServerEvent, ServerOptions } from './server-options.ts'
 import { Session } from './session.ts'
-import { SessionRequests } from './session-requests.ts'
 
 /** Quiet clients are asked for a sign of life this often, in milliseconds. */
 const keepaliveIntervalMs = 60_000
@@ -65,12 +60,11 @@ export class ServerConnection {
   readonly #engine: LoginEngine
   readonly #hostKeyProof: HostKeyProof
   readonly #now: Clock
-  readonly #sessions = new Set<ServerChannel>()
   #session: Session | undefined
   #context: ServerContext | undefined
+  #opens: ChannelOpens | undefined
   #failure: SshError | undefined
   #bannerSent = false
-  #noMoreSessions = false
   #isDraining = false
   #isOver = false
   #resolveClosed!: () => void
@@ -207,6 +201,7 @@ export class ServerConnection {
   /** Lets the channels that are open end by themselves, opens no more, then closes. A client that is not in yet is closed now. */
   drain(): Promise<void> {
     this.#isDraining = true
+    if (this.#opens !== undefined) this.#opens.isDraining = true
     this.#closeWhenDrained()
     return this.closed
   }
@@ -299,7 +294,7 @@ export class ServerConnection {
       now: this.#now,
       hostKey: { type: peekKeyType(blob), blob, fingerprint: opensshFingerprint(options.crypto, blob) },
       handlers: {
-        onChannelOpen: (incoming) => this.#onChannelOpen(incoming),
+        onChannelOpen: (incoming) => this.#opens?.handle(incoming),
         onGlobalRequest: (incoming) => this.#onGlobalRequest(incoming),
       },
       keepalive: { intervalMs: keepaliveIntervalMs, ...options.keepalive },
@@ -308,104 +303,17 @@ export class ServerConnection {
     if (this.#isOver) session.over()
     const login = this.#engine.login!
     this.#context = { connection: this, session, login }
+    this.#opens = new ChannelOpens({
+      prepared: this.#prepared,
+      context: this.#context,
+      owner: this.#pump,
+      emit: (event) => this.#emit(event),
+    })
+    this.#opens.isDraining = this.#isDraining
     this.#emit({ type: 'login', login })
     if (options.announceHostKeys === false) return
     const announcement = this.#hostKeyProof.announcement()
     if (announcement !== undefined) this.#core.mux.globalRequest(hostKeysRequest, announcement)
-  }
-
-  // --- channels ---
-
-  #onChannelOpen(incoming: IncomingOpen): void {
-    if (this.#isDraining)
-      return incoming.refuse(openFailure.administrativelyProhibited, 'the server is shutting down')
-    const { directTcpip, directStreamlocal } = this.#prepared.options
-    const context = this.#context!
-    const { permissions } = context.login
-    switch (incoming.channelType) {
-      case 'session':
-        return this.#openSession(incoming)
-      case 'direct-tcpip': {
-        const request = decodeFields('direct-tcpip', directTcpipFields, incoming.payload)
-        const isPermitted =
-          permissions.portForwarding &&
-          isDestinationPermitted(permissions.permitOpen, request.host, request.port)
-        if (directTcpip === undefined || !isPermitted) return refuseForwarding(incoming)
-        void this.#forward(incoming, async () => directTcpip(request, context))
-        return
-      }
-      case 'direct-streamlocal@openssh.com': {
-        const { socketPath } = decodeFields('direct-streamlocal', directStreamlocalFields, incoming.payload)
-        const isPermitted = permissions.portForwarding && permissions.permitOpen === undefined
-        if (directStreamlocal === undefined || !isPermitted) return refuseForwarding(incoming)
-        void this.#forward(incoming, async () => directStreamlocal({ socketPath }, context))
-        return
-      }
-      case 'forwarded-tcpip':
-      case 'forwarded-streamlocal@openssh.com':
-      case 'auth-agent@openssh.com':
-      case 'x11':
-      case 'tun@openssh.com':
-        return refuseForwarding(incoming)
-      default:
-        return incoming.refuse(openFailure.unknownChannelType, 'unknown channel type')
-    }
-  }
-
-  #openSession(incoming: IncomingOpen): void {
-    const { options, subsystems } = this.#prepared
-    if (this.#noMoreSessions)
-      return incoming.refuse(openFailure.administrativelyProhibited, 'no more sessions')
-    if (this.#sessions.size >= (options.maxSessions ?? maxSessionChannelsServer)) {
-      return incoming.refuse(openFailure.resourceShortage, 'too many sessions')
-    }
-    const core = incoming.accept()
-    if (core.state === 'closed') return
-    const channel: ServerChannel = new ServerChannel(core, this.#pump, `session channel ${core.localId}`, {
-      onRequest: (request) => requests.handle(request),
-      onOver: (cause) => {
-        this.#sessions.delete(channel)
-        requests.over(cause)
-      },
-    })
-    const requests = new SessionRequests({
-      channel,
-      options,
-      subsystems,
-      context: this.#context!,
-      emit: (event) => this.#emit(event),
-    })
-    this.#sessions.add(channel)
-    this.#session!.attach(core, channel)
-  }
-
-  async #forward(incoming: IncomingOpen, decide: () => Promise<ForwardHandler | undefined>): Promise<void> {
-    try {
-      const handler = await decide()
-      if (handler === undefined) return refuseForwarding(incoming)
-      const core = incoming.accept()
-      if (core.state === 'closed') return
-      const channel = new ServerChannel(core, this.#pump, `${incoming.channelType} channel ${core.localId}`, {
-        onRequest: (request) => request.reply(false),
-        onOver: () => {},
-      })
-      this.#session!.attach(core, channel)
-      void this.#runForward(channel, handler)
-    } catch {
-      // Why it failed is the application's business; a client that probes the network learns only that it did.
-      incoming.refuse(openFailure.connectFailed, 'connecting failed')
-    } finally {
-      this.#pump.run()
-    }
-  }
-
-  async #runForward(channel: ServerChannel, handler: ForwardHandler): Promise<void> {
-    try {
-      await handler(channel)
-    } catch (error) {
-      if (channel.isOpen) this.#emit({ type: 'fault', error })
-      channel.abort()
-    }
   }
 
   // --- global requests ---
@@ -416,7 +324,7 @@ export class ServerConnection {
       case hostKeysProveRequest:
         return this.#proveHostKeys(incoming)
       case 'no-more-sessions@openssh.com':
-        this.#noMoreSessions = true
+        this.#opens!.noMoreSessions = true
         return incoming.reply(true)
       case 'keepalive@openssh.com':
         // OpenSSH answers with failure, too: any answer is a sign of life.
@@ -454,8 +362,4 @@ export class ServerConnection {
     }
     this.#pump.schedule()
   }
-}
-
-function refuseForwarding(incoming: IncomingOpen): void {
-  incoming.refuse(openFailure.administrativelyProhibited, 'not allowed')
 }

@@ -2,7 +2,6 @@
 // start, and what it tells that afterwards (signals, window size). Default deny: what no handler is there for is refused.
 
 import type { IncomingRequest } from '../connection/channel.ts'
-import { quote } from '../errors.ts'
 import { matchesWildcard } from '../keys/host-pattern.ts'
 import { maxEnvironmentBytes, maxEnvironmentVariables } from '../limits.ts'
 import { envFields, execFields, signalFields, subsystemFields } from '../messages/connection.ts'
@@ -204,9 +203,4 @@ export class SessionRequests {
 
 function isThenable(value: unknown): value is PromiseLike<unknown> {
   return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function'
-}
-
-/** What a session channel is called in logs. */
-export function describeChannel(kind: string, detail: string): string {
-  return detail === '' ? kind : `${kind} ${quote(detail, 80)}`
 }
