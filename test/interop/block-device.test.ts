@@ -274,11 +274,12 @@ describeWith([needsOpenssh()], 'a device on OpenSSH', () => {
     await lenient.close().catch(() => {})
   })
 
-  it('fails everything pending at once when the connection is lost', async () => {
+  it('without an outage budget fails everything pending at once when the connection is lost', async () => {
     const there = await place()
     const device = await createBlockDevice(there.at(join(there.peer.paths.data, 'a.img')), {
       ...there.connection,
       size: 64 * mebibyte,
+      reconnectDelayMs: 0,
     })
     await device.write(0, Uint8Array.of(1))
     const calls = Promise.allSettled(

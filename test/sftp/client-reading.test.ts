@@ -3,6 +3,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { SftpClient, type SftpClientOptions } from '../../packages/sftp/src/index.ts'
 import { packetType, replies, requests } from '../../packages/sftp/src/messages/index.ts'
+import { ManualClock } from './manual-clock.ts'
 import {
   packetOf,
   pattern,
@@ -188,7 +189,10 @@ describe('a read', () => {
 
   test('bytes in flight start at 1 MiB, grow while they limit, and end at the maximum asked for', async () => {
     const files = [['/f', pattern(8_000_000)]] as const
-    const { client, file } = await opened({ files }, { maxBytesInFlight: 3_000_000 })
+    const { client, file } = await opened(
+      { files },
+      { maxBytesInFlight: 3_000_000, clock: new ManualClock() },
+    )
     expect(client.bytesInFlightLimit.read).toBe(1_048_576)
     await file.read(0, new Uint8Array(32_768))
     expect(client.bytesInFlightLimit.read).toBe(1_048_576)

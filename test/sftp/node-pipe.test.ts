@@ -55,6 +55,39 @@ describe('pipeChannel', () => {
     expect(chunks.map((chunk) => [...chunk])).toEqual([[1, 2, 9, 9]])
   })
 
+  test('what was written before the end leaves though the channel is closed at once', async () => {
+    const chunks: Buffer[] = []
+    const slow = new Writable({
+      write: (chunk, _encoding, done) => {
+        chunks.push(Buffer.from(chunk))
+        setImmediate(done)
+      },
+    })
+    const { channel, start, events } = setUp(slow)
+    start()
+    const bytes = pattern(300_000)
+    channel.write(bytes)
+    channel.end()
+    channel.close()
+    await turn()
+    // The channel is over for its user; the stream is let go of when it has everything.
+    expect(events).toEqual(['closed'])
+    while (!slow.destroyed) await turn()
+    expect(Buffer.concat(chunks).equals(bytes)).toBe(true)
+    expect(events).toEqual(['closed', 'onClose'])
+  })
+
+  test('a stream that takes nothing is let go of though what was written before the end is lost', async () => {
+    const stuck = new Writable({ write: () => {} })
+    const { channel, start, events } = setUp(stuck)
+    start()
+    channel.write(pattern(1000))
+    channel.end()
+    channel.close()
+    while (!stuck.destroyed) await new Promise((resolve) => setTimeout(resolve, 20))
+    expect(events).toEqual(['closed', 'onClose'])
+  })
+
   test('carries large writes whole through reused slabs', async () => {
     const chunks: Buffer[] = []
     const writable = new Writable({

@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { RoundTrip } from '../../packages/sftp/src/core/round-trip.ts'
 import {
   FlightWindow,
   type Piece,
@@ -84,6 +85,60 @@ describe('FlightWindow', () => {
     expect(window.admits(100)).toBe(false)
     for (let i = 0; i < 20; i++) window.answered(100)
     expect(window.limitBytes).toBe(3000)
+  })
+
+  test('grows fourfold a round trip where the way is long and nothing has waited, else twofold', () => {
+    const afterOne = (leastMs: number, elapsedMs: number): number => {
+      let now = 0
+      const roundTrip = new RoundTrip(() => now)
+      now = leastMs
+      roundTrip.measured(0)
+      const window = new FlightWindow(1000, 100_000, 1000, roundTrip)
+      const sentAt = Array.from({ length: 10 }, () => window.sent(100))
+      window.admits(100)
+      now += elapsedMs
+      for (const at of sentAt) window.answered(100, at)
+      return window.limitBytes
+    }
+    expect(afterOne(50, 74)).toBe(4000)
+    expect(afterOne(50, 76)).toBe(2000)
+    expect(afterOne(19, 19)).toBe(2000)
+  })
+
+  test('stops growing when an answer took more than four times the fastest one', () => {
+    let now = 0
+    const window = new FlightWindow(1000, 100_000, 1000, new RoundTrip(() => now))
+    const round = (elapsedMs: number): void => {
+      const count = window.limitBytes / 100
+      const sentAt: number[] = []
+      for (let i = 0; i < count; i++) sentAt.push(window.sent(100))
+      window.admits(100)
+      now += elapsedMs
+      for (const at of sentAt) window.answered(100, at)
+    }
+    round(50)
+    expect(window.limitBytes).toBe(4000)
+    round(200)
+    expect(window.limitBytes).toBe(8000)
+    round(201)
+    round(5000)
+    expect(window.limitBytes).toBe(8000)
+    // The queue is gone: the way is longer than was thought, or free again.
+    round(199)
+    expect(window.limitBytes).toBe(16_000)
+  })
+
+  test('once it was full, lets several requests leave together rather than one for each answer', () => {
+    const window = new FlightWindow(1600, 1600, 1000)
+    for (let i = 0; i < 16; i++) window.sent(100)
+    expect(window.admits(100)).toBe(false)
+    window.answered(100)
+    window.answered(100)
+    expect(window.admits(100)).toBe(false)
+    window.answered(100)
+    let left = 0
+    for (; window.admits(100); left++) window.sent(100)
+    expect(left).toBe(3)
   })
 
   test('does not grow while it is wide enough', () => {

@@ -125,7 +125,11 @@ export class ClientSession {
         this.#channel.close()
       },
     }
-    this.#core = new ClientCore(channel, events, { maxBytesInFlight, defer: queueMicrotask })
+    this.#core = new ClientCore(channel, events, {
+      maxBytesInFlight,
+      defer: (task) => queueMicrotask(task),
+      now: () => this.#clock.now(),
+    })
   }
 
   /** Sends INIT and waits for VERSION; limits@openssh.com is asked for, not waited for. */
@@ -166,6 +170,17 @@ export class ClientSession {
     return { read: this.#core.readWindow.limitBytes, write: this.#core.writeWindow.limitBytes }
   }
 
+  /** Bytes that the peer's window lets out still; undefined where the channel has none. */
+  get peerWindowBytes(): number | undefined {
+    return this.#channel.peerWindowBytes
+  }
+
+  /** Shortest time that any request took, in milliseconds; undefined until one was answered. */
+  get roundTripMs(): number | undefined {
+    const { leastMs } = this.#core.roundTrip
+    return leastMs === Number.POSITIVE_INFINITY ? undefined : leastMs
+  }
+
   /** Whether the server announced the extension in this version (OpenSSH PROTOCOL: clients must check the version). */
   supports(extension: { readonly name: string; readonly version: string }): boolean {
     return this.#pairs.some(
@@ -180,9 +195,12 @@ export class ClientSession {
     if (signal?.aborted) return Promise.reject(new AbortedError(request.operation, signal.reason))
     return new Promise<T>((resolve, reject) => {
       let stop = nothing
+      const { roundTrip } = this.#core
+      const sentAt = roundTrip.now()
       const call = new Call<T>(
         request,
         (value) => {
+          roundTrip.measured(sentAt)
           stop()
           resolve(value)
         },

@@ -26,8 +26,10 @@ import {
   type CopySource,
   type CopyTarget,
   copyOnServer,
+  type DeviceSession,
   expandPathOnServer,
   homeDirectoryOf,
+  joinDevice,
   linkPath,
   namesOfIds,
   statvfsPath,
@@ -394,6 +396,15 @@ export class SftpClient {
    */
   copyData(from: CopySource, to: CopyTarget, options: CallOptions = {}): Promise<void> {
     return copyOnServer(this.#session, from, to, options)
+  }
+
+  /**
+   * Makes this session one of a device (session-epoch@sshblock, ENOTSUP where the server has it not). Resolves, when no session
+   * of an earlier epoch of the device can do anything any more, to the numbers of those that are over.
+   * @throws SftpStatusError 'EACCES' where a later epoch has begun.
+   */
+  joinDevice(session: DeviceSession, options: CallOptions = {}): Promise<readonly number[]> {
+    return joinDevice(this.#session, session, options)
   }
 
   /** The whole file. @throws SftpTransferError where it is larger than `maxBytes`, or shrank meanwhile. */

@@ -11,6 +11,7 @@ import {
   extendedReply,
   hardlink,
   homeDirectory,
+  sessionEpoch,
   statvfs,
   usersGroupsById,
 } from './messages/extended.ts'
@@ -145,6 +146,35 @@ export async function copyOnServer(
   }
   await session.request(
     statusRequest(copyData.name, subject, (writer, id) => copyData.encode(writer, { id, ...value })),
+    options,
+  )
+}
+
+/** A session of a device, for session-epoch@sshblock. */
+export interface DeviceSession {
+  /** Names the device: 16 to 64 random bytes that nobody else knows. */
+  readonly device: Uint8Array
+  /** Grows each time that the device gives up its sessions. */
+  readonly epoch: number
+  /** A number that no other session of the device has, 0 to 2^32 - 1. */
+  readonly serial: number
+}
+
+/** Resolves, when no earlier epoch's session can do anything any more, to the numbers of those that are over. */
+export async function joinDevice(
+  session: ClientSession,
+  value: DeviceSession,
+  options: CallOptions,
+): Promise<readonly number[]> {
+  need(session, sessionEpoch, {})
+  return session.request(
+    {
+      operation: sessionEpoch.name,
+      subject: {},
+      expects: packetType.extendedReply,
+      encode: (writer: Writer, id: number) => sessionEpoch.encode(writer, { ...value, id }),
+      decode: (packet: Uint8Array) => sessionEpoch.decodeReply(extendedReply.decode(packet).data).ended,
+    },
     options,
   )
 }

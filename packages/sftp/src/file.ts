@@ -107,6 +107,16 @@ export class RemoteFile {
     return { sent, acknowledged }
   }
 
+  /** Bytes that the window of the server's end of the channel lets out still; undefined where the channel has none. */
+  get peerWindowBytes(): number | undefined {
+    return this.#session.peerWindowBytes
+  }
+
+  /** Shortest time that any request to this server took on this channel, in milliseconds; undefined until one was answered. */
+  get roundTripMs(): number | undefined {
+    return this.#session.roundTripMs
+  }
+
   /** Resolves when no WRITE of this file is in flight, those of cancelled and failed calls included. */
   settled(): Promise<void> {
     if (this.#writes === 0) return Promise.resolve()

@@ -14,6 +14,7 @@ export {
   type FileSystemStat,
   type SftpBackend,
 } from './backend.ts'
+export { type SubsystemOpener, sftpChannels } from './channel-opener.ts'
 export { type ChannelPairOptions, channelPair } from './channel-pair.ts'
 export {
   type MakeDirectoryOptions,
@@ -39,7 +40,7 @@ export {
   SftpTransferError,
   type TransferProblem,
 } from './errors.ts'
-export type { CopySource, CopyTarget, UserAndGroupNames } from './extension-calls.ts'
+export type { CopySource, CopyTarget, DeviceSession, UserAndGroupNames } from './extension-calls.ts'
 export { RemoteFile, type StartedWrite } from './file.ts'
 export { MemoryBackend, type MemoryBackendOptions } from './memory-backend.ts'
 export type { Attributes, ExtendedAttribute, FileType } from './messages/attributes.ts'
@@ -49,6 +50,7 @@ export { pathBytes, pathText } from './path-text.ts'
 export type { RemoveOptions } from './remove.ts'
 export type { FileSystemStats } from './request-forms.ts'
 export { requestNames } from './server/request-names.ts'
+export { SessionEpochs } from './server/session-epochs.ts'
 export {
   type ObservedHandle,
   type ObservedRequest,
@@ -70,4 +72,6 @@ export type {
   TransferSink,
   TransferSource,
 } from './transfer.ts'
+export type { LaneClient, LaneOptions } from './transfer-lanes.ts'
+export { isConnectionLoss, type LostTransfer, type RetryOptions } from './transfer-retry.ts'
 export type { ReadStreamOptions, WriteStreamOptions } from './transfer-streams.ts'

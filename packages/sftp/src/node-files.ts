@@ -21,10 +21,11 @@ import {
   transferError,
   withFile,
 } from './transfer.ts'
-import { readAhead } from './transfer-read.ts'
-import { PipelinedWriter } from './transfer-write.ts'
+import { type LaneOptions, UploadLanes } from './transfer-lanes.ts'
+import { chunkBytesFor, readAhead } from './transfer-read.ts'
+import { PipelinedWriter, partBytes } from './transfer-write.ts'
 
-export interface FileTransferOptions extends TransferOptions {
+export interface FileTransferOptions extends TransferOptions, LaneOptions {
   /** Go on behind what an earlier, interrupted try left in '.part', and leave it there when this one is interrupted. */
   resume?: boolean
   /** Give the copy the mode (without setuid, setgid and sticky) and times of the original. */
@@ -46,7 +47,34 @@ const partSuffix = '.part'
 const sampleBytes = 64 * 1024
 /** The end of what is kept is where an interruption shows: compared in full. */
 const overlapBytes = 1024 * 1024
-const localBufferBytes = 1024 * 1024
+const localBufferBytes = 4 * partBytes
+
+/** READs gathered into one write to the disk at most, and as a part of what may be under way. */
+const readsPerWrite = 4
+const budgetPart = 8
+
+/** Bytes that are read, and written to the disk, at once: a write costs a turn of Node's thread pool, whatever its size. */
+function diskChunkBytes(maxReadBytes: number, budgetBytes: number): number {
+  const chunk = chunkBytesFor(maxReadBytes)
+  return chunk * Math.max(1, Math.min(readsPerWrite, Math.floor(budgetBytes / budgetPart / chunk)))
+}
+
+/** Buffers of chunks that are on the disk, for the next ones: memory that was used lately is faster than fresh memory. */
+class ChunkBuffers {
+  #free: Uint8Array[] = []
+
+  take(length: number): Uint8Array {
+    const free = this.#free[0]?.length === length ? this.#free.pop() : undefined
+    return free ?? new Uint8Array(length)
+  }
+
+  /** Nobody else holds a view of its memory. */
+  give(bytes: Uint8Array): void {
+    if (bytes.length !== bytes.buffer.byteLength) return
+    if (this.#free[0]?.length !== bytes.length) this.#free = []
+    this.#free.push(bytes)
+  }
+}
 
 /** Permission bits that a copy gets. */
 export function copiedMode(
@@ -56,7 +84,7 @@ export function copiedMode(
   return stats.mode === undefined ? undefined : stats.mode & (allowSpecialModes ? 0o7777 : 0o777)
 }
 
-async function readLocal(file: FileHandle, into: Uint8Array, offset: number): Promise<number> {
+export async function readLocal(file: FileHandle, into: Uint8Array, offset: number): Promise<number> {
   let count = 0
   while (count < into.length) {
     const { bytesRead } = await file.read(into, count, into.length - count, offset + count)
@@ -66,7 +94,7 @@ async function readLocal(file: FileHandle, into: Uint8Array, offset: number): Pr
   return count
 }
 
-async function writeLocal(file: FileHandle, bytes: Uint8Array, offset: number): Promise<void> {
+export async function writeLocal(file: FileHandle, bytes: Uint8Array, offset: number): Promise<void> {
   for (let at = 0; at < bytes.length; ) {
     const { bytesWritten } = await file.write(bytes, at, bytes.length - at, offset + at)
     at += bytesWritten
@@ -141,13 +169,20 @@ export async function getInto(
       at = resumedFrom
       try {
         const end = expected ?? Number.MAX_SAFE_INTEGER
+        const { budgetBytes } = readAheadOf(client)
+        const chunkBytes = (): number => diskChunkBytes(client.limits.maxReadBytes, budgetBytes())
+        const buffers = new ChunkBuffers()
+        const place = (_offset: number, length: number): Uint8Array => buffers.take(length)
         for await (const { bytes, offset } of readAhead(remote, {
-          ...readAheadOf(client),
+          budgetBytes,
+          chunkBytes,
+          place,
           start: at,
           end,
           signal,
         })) {
           await writeLocal(local, bytes, offset)
+          buffers.give(bytes)
           at = offset + bytes.length
           options.onProgress?.({ transferredBytes: at, totalBytes: expected })
         }
@@ -189,7 +224,11 @@ async function keptDownload(
   return undefined
 }
 
-async function applyLocally(file: FileHandle, stats: Stats, allowSpecialModes: boolean): Promise<void> {
+export async function applyLocally(
+  file: FileHandle,
+  stats: Stats,
+  allowSpecialModes: boolean,
+): Promise<void> {
   const mode = copiedMode(stats, allowSpecialModes)
   if (mode !== undefined) await file.chmod(mode)
   if (stats.atime !== undefined && stats.mtime !== undefined) await file.utimes(stats.atime, stats.mtime)
@@ -241,15 +280,18 @@ export async function putFrom(
       const onConfirmed = (bytes: number): void => {
         options.onProgress?.({ transferredBytes: resumedFrom + bytes, totalBytes: size })
       }
-      writer = new PipelinedWriter(remote, resumedFrom, { signal, onConfirmed })
+      const lanes = new UploadLanes(remote, options)
+      writer = new PipelinedWriter(lanes, resumedFrom, { signal, onConfirmed })
       try {
         const end = await sendLocal(local, resumedFrom, writer, signal)
         if (end < size) throw shrank(remotePath, end, size)
         await writer.finish()
+        await lanes.close()
         // An earlier try may have left more than the file has now.
         if (resumedFrom > 0) await remote.truncate(end, { signal })
       } catch (error) {
         await writer.finish().catch(() => {})
+        await lanes.close().catch(() => {})
         throw error
       }
       if (options.preserve) {
@@ -318,7 +360,7 @@ async function keptUpload(
 }
 
 /** Renames over an existing file, also where the server's only rename refuses to. */
-async function replace(
+export async function replace(
   client: SftpClient,
   from: string,
   to: string,

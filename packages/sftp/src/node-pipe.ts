@@ -8,7 +8,7 @@ import type { ByteChannel, ByteReceiver } from '@sshblock/transport/byte-channel
 import { ChannelClosedError, UsageError } from '@sshblock/transport/errors'
 
 export interface PipeOptions {
-  /** Called by close(), after both streams were destroyed. */
+  /** Called once both streams are destroyed: by close(), or where end() came before it, when all was sent or a second has passed. */
   onClose?: () => void
   /** Unsent bytes above which `writableBytes` is 0; default 1 MiB. */
   highWaterBytes?: number
@@ -19,6 +19,8 @@ export interface PipeOptions {
 const slabBytes = 128 * 1024
 /** How long last words are waited for when the other side stopped listening. */
 const brokenPipeMs = 1000
+/** How long the other side may take for what was written before the end, when the channel is closed. */
+const lastBytesMs = 1000
 /** Slabs kept for reuse. */
 const keptSlabs = 8
 
@@ -39,6 +41,8 @@ class PipeChannel implements ByteChannel {
   #scheduled = false
   #ending = false
   #closed = false
+  /** Nothing more is written, and `onClose` was called. */
+  #isLetGo = false
   #ended = false
   #cause: Error | undefined
   readonly #flush = (): void => this.#writeSlab()
@@ -116,11 +120,29 @@ class PipeChannel implements ByteChannel {
     if (this.#closed) return
     this.#closed = true
     this.#readable.destroy()
-    this.#writable.destroy()
     this.#slab = undefined
     this.#slabLength = 0
-    this.#onClose?.()
+    if (this.#ending && !this.#writable.destroyed && !this.#writable.writableFinished) this.#letGoWhenSent()
+    else this.#letGo()
     if (this.#receiver !== undefined) queueMicrotask(() => this.#announceClosed())
+  }
+
+  /** What was written before `end` still leaves, if the other side takes it soon. */
+  #letGoWhenSent(): void {
+    const timer = setTimeout(() => this.#letGo(), lastBytesMs)
+    timer.unref()
+    for (const event of ['finish', 'close'])
+      this.#writable.once(event, () => {
+        clearTimeout(timer)
+        this.#letGo()
+      })
+  }
+
+  #letGo(): void {
+    if (this.#isLetGo) return
+    this.#isLetGo = true
+    this.#writable.destroy()
+    this.#onClose?.()
   }
 
   /** The other side does not listen any more; what it said before is still read, if it comes soon. */

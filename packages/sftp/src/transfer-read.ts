@@ -1,6 +1,6 @@
 // A file's bytes in order, with many READs under way: what readFile, get and read streams share. Reads ahead as far as the
-// channel's window of bytes in flight has grown; chunks that wait for a slow consumer count in it, so memory is bounded
-// by it. Each chunk lies in a buffer of its own that is never touched again once handed out.
+// channel's window of bytes in flight has grown, and somewhat further; chunks that wait for a slow consumer count in it, so
+// memory is bounded by it. Each chunk lies in a buffer of its own that is never touched again once handed out.
 
 import type { CallOptions } from './client-session.ts'
 import type { RemoteFile } from './file.ts'

@@ -1,15 +1,27 @@
 // Bytes in order into a file, with many WRITEs under way: what writes of streams and put share. A chunk is the caller's
 // again as soon as the channel took it; small chunks are gathered while others are under way, and go at once when none is.
 // The first error is sticky; `finish` waits for every answer, so nothing reaches the file after it settled.
+// Large chunks are started in parts, which several lanes of an upload share. What is started beyond the first byte that is
+// not confirmed is bounded, so that an interrupted upload has no holes but at its end.
 
 import type { CallOptions } from './client-session.ts'
 import { SftpStatusError } from './errors.ts'
 import type { RemoteFile } from './file.ts'
+import { defaultMaxBytesInFlight } from './limits.ts'
 
 /** Chunks below this are copied together; those above go as they are. */
 const smallBytes = 32 * 1024
 /** Size of what small chunks are gathered in. */
 const gatherBytes = 128 * 1024
+/** Most bytes of a part of a large chunk: whole pages, and one WRITE of OpenSSH. */
+export const partBytes = 252 * 1024
+const pageBytes = 4096
+
+/** Parts of about the same length, rather than full ones and a crumb. */
+function partLength(chunkLength: number): number {
+  const even = chunkLength / Math.ceil(chunkLength / partBytes)
+  return Math.ceil(even / pageBytes) * pageBytes
+}
 
 interface Started {
   readonly length: number
@@ -19,7 +31,7 @@ interface Started {
 }
 
 export class PipelinedWriter {
-  readonly #file: RemoteFile
+  readonly #file: Pick<RemoteFile, 'startWrite'>
   readonly #options: CallOptions
   readonly #onConfirmed: ((bytes: number) => void) | undefined
   #next: number
@@ -31,11 +43,13 @@ export class PipelinedWriter {
   #failed = false
   #gathered = new Uint8Array(0)
   #gatheredLength = 0
+  #unconfirmed = 0
   #whenAnswered: (() => void) | undefined
+  #whenRoom: (() => void) | undefined
 
   /** Writes from `offset` on. `onConfirmed` is told the length of the prefix that the server acknowledged, as it grows. */
   constructor(
-    file: RemoteFile,
+    file: Pick<RemoteFile, 'startWrite'>,
     offset: number,
     options: CallOptions & { onConfirmed?: ((bytes: number) => void) | undefined },
   ) {
@@ -64,8 +78,20 @@ export class PipelinedWriter {
       return
     }
     await this.#flush()
-    await this.#start(chunk)
+    const sent: Promise<void>[] = []
+    const part = partLength(chunk.length)
+    for (let at = 0; at < chunk.length && !this.#failed; at += part) {
+      while (this.#unconfirmed >= defaultMaxBytesInFlight && !this.#failed) await this.#room()
+      sent.push(this.#start(chunk.subarray(at, at + part)))
+    }
+    await Promise.all(sent)
     this.#check()
+  }
+
+  #room(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#whenRoom = resolve
+    })
   }
 
   /** Resolves when everything is acknowledged; rejects with the first error, when every answer is there. */
@@ -96,6 +122,7 @@ export class PipelinedWriter {
     const started: Started = { length: bytes.length, state: 'under way', confirmedBytes: 0 }
     this.#started.push(started)
     this.#unanswered++
+    this.#unconfirmed += bytes.length
     const { sent, acknowledged } = this.#file.startWrite(this.#next, bytes, this.#options)
     this.#next += bytes.length
     acknowledged.then(
@@ -118,6 +145,8 @@ export class PipelinedWriter {
     this.#unanswered--
     this.#advance()
     if (this.#gatheredLength > 0 && this.#unanswered === 0 && !this.#failed) void this.#flush()
+    this.#whenRoom?.()
+    this.#whenRoom = undefined
     if (this.#unanswered === 0) {
       this.#whenAnswered?.()
       this.#whenAnswered = undefined
@@ -129,6 +158,7 @@ export class PipelinedWriter {
     let head = this.#started[0]
     while (head?.state === 'done') {
       this.#confirmed += head.length
+      this.#unconfirmed -= head.length
       this.#started.shift()
       head = this.#started[0]
     }

@@ -9,6 +9,7 @@ import { SftpTransferError } from './errors.ts'
 import type { RemoteFile } from './file.ts'
 import { defaultMaxFileBytes } from './limits.ts'
 import type { Stats } from './stats.ts'
+import { type LaneOptions, UploadLanes } from './transfer-lanes.ts'
 import { chunkBytesFor, type ReadAheadOptions, readAhead } from './transfer-read.ts'
 import { PipelinedWriter } from './transfer-write.ts'
 
@@ -47,7 +48,7 @@ export interface GetOptions extends TransferOptions {
   preventClose?: boolean
 }
 
-export interface PutOptions extends TransferOptions {
+export interface PutOptions extends TransferOptions, LaneOptions {
   /** Where the first byte goes. The file is emptied first unless this is given; 0 overwrites in place. */
   offset?: number
   /** Permission bits of a file that is made. */
@@ -111,12 +112,13 @@ export function shrank(path: string, transferredBytes: number, expectedBytes: nu
   )
 }
 
-/** Read-ahead of this client: bytes in flight as they have grown, chunks as the server's limits allow. */
+/**
+ * Read-ahead of this client: chunks as the server's limits allow, and half as many again as may be in flight, and two: what
+ * came and is being consumed shall not keep requests from waiting to be sent, which is what makes bytes in flight grow.
+ */
 export function readAheadOf(client: SftpClient): Pick<ReadAheadOptions, 'budgetBytes' | 'chunkBytes'> {
-  return {
-    budgetBytes: () => client.bytesInFlightLimit.read,
-    chunkBytes: () => chunkBytesFor(client.limits.maxReadBytes),
-  }
+  const chunkBytes = (): number => chunkBytesFor(client.limits.maxReadBytes)
+  return { budgetBytes: () => 1.5 * client.bytesInFlightLimit.read + 2 * chunkBytes(), chunkBytes }
 }
 
 /**
@@ -309,7 +311,8 @@ export async function upload(
   const file = await client.open(target, flags, { signal, ...(mode === undefined ? {} : { mode }) })
   const onConfirmed =
     onProgress && ((transferredBytes: number) => onProgress({ transferredBytes, totalBytes }))
-  const writer = new PipelinedWriter(file, offset ?? 0, { signal, onConfirmed })
+  const lanes = new UploadLanes(file, options)
+  const writer = new PipelinedWriter(lanes, offset ?? 0, { signal, onConfirmed })
   try {
     await withFile(file, async () => {
       try {
@@ -319,12 +322,14 @@ export async function upload(
             throw new UsageError('a source gives chunks that are Uint8Arrays')
           await writer.write(chunk)
         }
+        await writer.finish()
+        await lanes.close()
       } catch (error) {
         // What was sent shall be answered before the file is closed, whatever ended the source.
         await writer.finish().catch(() => {})
+        await lanes.close().catch(() => {})
         throw error
       }
-      await writer.finish()
       if (sync) await file.sync({ signal })
     })
     if (atomic) await client.rename(target, path, { signal })

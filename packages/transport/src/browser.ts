@@ -6,7 +6,10 @@ import { connectOver } from './session/client.ts'
 import type { ByteDuplex } from './session/duplex.ts'
 import type { Session } from './session/session.ts'
 
+export { handlerChannel } from './agent/handler-channel.ts'
 export * from './index.ts'
+export type { AskingPolicyOptions, BrowserKnownHostsOptions } from './session/browser-known-hosts.ts'
+export { BrowserKnownHosts } from './session/browser-known-hosts.ts'
 
 export interface BrowserClientOptions extends Omit<ClientOptions, 'crypto'> {
   /** noble, with WebCrypto where there is one, where left out. */

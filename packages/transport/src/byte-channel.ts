@@ -13,6 +13,8 @@ export interface ByteChannel {
   write(bytes: Uint8Array): void
   /** Bytes that can be written now without queueing (window and socket permitting). 0 while keys are exchanged. */
   readonly writableBytes: number
+  /** Bytes that the peer lets us send still, whatever the socket takes; undefined where nothing counts them (a pipe). */
+  readonly peerWindowBytes?: number | undefined
   /** Withholds credit: at most one window more arrives, then the peer must wait. `data` goes on being called for it. */
   pause(): void
   /** Gives the withheld credit back. */

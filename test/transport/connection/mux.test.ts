@@ -197,6 +197,14 @@ describe('windows (RFC 4254 s5.2)', () => {
       fast.consume(count, now, 50)
     }
     expect(fast.target).toBe(16_000)
+    const burst = new ReceiveWindow(limits)
+    for (now = 0; burst.target === 1000 && now < 20; now++) {
+      burst.receive(100)
+      burst.consume(100, now, 50)
+    }
+    // Half a window in 5 ms: 100 bytes/ms are 5000 a round trip.
+    expect(burst.target).toBe(16_000)
+    expect(now).toBeLessThan(10)
     const slow = new ReceiveWindow(limits)
     now = 0
     for (let i = 0; i < 20; i++) {

@@ -58,9 +58,9 @@ const derived = new Map<string, Uint8Array>()
 function rememberingKdf(crypto: CryptoProvider): CryptoProvider {
   return {
     ...crypto,
-    bcryptPbkdf: (secret, salt, length, count) => {
+    bcryptPbkdf: async (secret, salt, length, count) => {
       const inputs = [toHex(secret), toHex(salt), length, count].join()
-      const known = derived.get(inputs) ?? crypto.bcryptPbkdf(secret, salt, length, count)
+      const known = derived.get(inputs) ?? (await crypto.bcryptPbkdf(secret, salt, length, count))
       derived.set(inputs, known.slice())
       return known.slice()
     },
@@ -144,9 +144,8 @@ describeWith([needsKeygen], 'key files written by ssh-keygen', () => {
     const dir = tempDir('written')
     for (const given of ['', passphrase]) {
       const path = join(dir, `key${given.length}`)
-      writeFileSync(path, formatPrivateKey(nodeCrypto, key, systemRandom, { passphrase: given, rounds }), {
-        mode: 0o600,
-      })
+      const file = await formatPrivateKey(nodeCrypto, key, systemRandom, { passphrase: given, rounds })
+      writeFileSync(path, file, { mode: 0o600 })
       const { stdout } = await runOrThrow('ssh-keygen', ['-y', '-P', given, '-f', path])
       expect(stdout.trim()).toBe(pair.publicLine)
       expect(await parse(readFileSync(path), { passphrase: given })).toEqual(key)

@@ -16,6 +16,7 @@ import { type ByteOutput, Outgoing } from './outgoing.ts'
 import { type Pending, PendingTable } from './pending.ts'
 import { type ReadOperation, ReadRequest } from './read-operation.ts'
 import { ReplyParser, type ReplySink } from './reply-parser.ts'
+import { RoundTrip } from './round-trip.ts'
 import { FlightWindow } from './transfer-plan.ts'
 import type { WriteOperation } from './write-operation.ts'
 
@@ -29,6 +30,7 @@ export interface ClientCoreEvents {
 export class ClientCore implements ReplySink {
   readonly readWindow: FlightWindow
   readonly writeWindow: FlightWindow
+  readonly roundTrip: RoundTrip
   readonly #events: ClientCoreEvents
   readonly #pending = new PendingTable()
   readonly #outgoing: Outgoing
@@ -41,15 +43,16 @@ export class ClientCore implements ReplySink {
   /** Operations that wait to send and had nothing in flight when last looked at, and when that was. */
   #starved = new Map<ReadOperation | WriteOperation, { since: number; activity: number }>()
 
-  /** `defer` runs a task at the end of the current turn. */
+  /** `defer` runs a task at the end of the current turn; `now` is a monotonic clock in milliseconds. */
   constructor(
     output: ByteOutput,
     events: ClientCoreEvents,
-    options: { maxBytesInFlight: number; defer: (task: () => void) => void },
+    options: { maxBytesInFlight: number; defer: (task: () => void) => void; now?: () => number },
   ) {
     this.#events = events
+    this.roundTrip = new RoundTrip(options.now ?? (() => 0))
     const flightWindow = () =>
-      new FlightWindow(initialBytesInFlight, options.maxBytesInFlight, maxRequestsInFlight)
+      new FlightWindow(initialBytesInFlight, options.maxBytesInFlight, maxRequestsInFlight, this.roundTrip)
     this.readWindow = flightWindow()
     this.writeWindow = flightWindow()
     this.#outgoing = new Outgoing(

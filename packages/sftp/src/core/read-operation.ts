@@ -17,6 +17,8 @@ export class ReadRequest implements Pending, ReadPiece {
   emptied = false
   /** Bytes of the current answer that came. */
   received = 0
+  /** When it left. */
+  sentAt = 0
 
   constructor(operation: ReadOperation, start: number, length: number) {
     this.#operation = operation
@@ -59,7 +61,7 @@ export class ReadRequest implements Pending, ReadPiece {
   }
 
   release(): void {
-    this.#operation.window.answered(this.length)
+    this.#operation.window.answered(this.length, this.sentAt)
   }
 }
 
@@ -116,7 +118,7 @@ export class ReadOperation {
   take(): ReadRequest {
     const request = this.#plan.take()
     this.#inFlight++
-    this.window.sent(request.length)
+    request.sentAt = this.window.sent(request.length)
     return request
   }
 

@@ -1,10 +1,11 @@
 // How a range of a file is cut into READs and WRITEs, and how many bytes of them are in flight. Pure arithmetic on
-// numbers: no handles, no buffers, no clock. Used by every read, write, transfer and stream alike.
+// numbers: no handles, no buffers; time is passed in. Used by every read, write, transfer and stream alike.
 // - FlightWindow: bytes in flight in one direction of a channel; starts small, grows while it is what limits.
 // - PieceSize: what one file's server gives per READ; shrinks when answers are clipped.
 // - ReadPlan, WritePlan: one call's range, its pieces, and what came of them.
 
 import { minPieceBytes } from '../limits.ts'
+import { RoundTrip } from './round-trip.ts'
 
 /** Servers move data in pages: pieces that end on them never make two WRITEs share one. */
 const alignment = 4096
@@ -25,17 +26,45 @@ export function pieceLength(offset: number, remaining: number, pieceBytes: numbe
   return even - past
 }
 
-/** Bytes and requests in flight in one direction. Grows as slow start does: by what is answered while it is the limit. */
+/** Part of the limit that stays in flight before more is sent, once the limit was met: several requests then leave together. */
+const refillBelow = 0.875
+
+/**
+ * An answer that took this many times the fastest one has waited in a queue: there is more in flight than the way to the
+ * server and back holds, and still more would only wait longer.
+ */
+const queuedFactor = 4
+/** Answers below this say nothing of queues, in milliseconds: that much a busy machine, or a browser, takes over anything. */
+const unhurriedMs = 20
+/**
+ * An answer that took less than this many times the fastest one, on a way that is longer than `unhurriedMs`, has met no
+ * queue at all: there the limit goes up fourfold a round trip instead of twofold, for each round trip is long.
+ */
+const unqueuedFactor = 1.5
+const farGrowth = 3
+
+/**
+ * Bytes and requests in flight in one direction. Grows as slow start does, by what is answered while it is the limit (by more
+ * where the way is long and no queue is met), up to about four times bandwidth x delay.
+ */
 export class FlightWindow {
   readonly #maxBytes: number
   readonly #maxRequests: number
+  readonly #roundTrip: RoundTrip
   #limitBytes: number
   #bytes = 0
   #requests = 0
   /** Whether the byte limit refused a piece since it was last found wide enough. */
   #limiting = false
 
-  constructor(initialBytes: number, maxBytes: number, maxRequests: number) {
+  /** `roundTrip` is that of the channel, and measured here too; without it all answers are fast. */
+  constructor(
+    initialBytes: number,
+    maxBytes: number,
+    maxRequests: number,
+    roundTrip: RoundTrip = new RoundTrip(() => 0),
+  ) {
+    this.#roundTrip = roundTrip
     this.#limitBytes = Math.min(initialBytes, maxBytes)
     this.#maxBytes = maxBytes
     this.#maxRequests = maxRequests
@@ -56,7 +85,7 @@ export class FlightWindow {
   /** Whether `bytes` more may be sent. One request is always admitted, however large. */
   admits(bytes: number): boolean {
     if (this.#requests === 0) return true
-    if (this.#bytes + bytes > this.#limitBytes) {
+    if (this.#bytes + bytes > (this.#limiting ? this.#limitBytes * refillBelow : this.#limitBytes)) {
       this.#limiting = true
       return false
     }
@@ -64,16 +93,22 @@ export class FlightWindow {
     return this.#requests < this.#maxRequests
   }
 
-  sent(bytes: number): void {
+  /** A request for `bytes` leaves. Returns when, for `answered`. */
+  sent(bytes: number): number {
     this.#bytes += bytes
     this.#requests++
+    return this.#roundTrip.now()
   }
 
-  /** A request for `bytes` was answered, or given up. */
-  answered(bytes: number): void {
+  /** A request for `bytes` that left at `sentAt` was answered, or given up. */
+  answered(bytes: number, sentAt = 0): void {
     this.#bytes -= bytes
     this.#requests--
-    if (this.#limiting) this.#limitBytes = Math.min(this.#maxBytes, this.#limitBytes + bytes)
+    const elapsedMs = this.#roundTrip.measured(sentAt)
+    const { leastMs } = this.#roundTrip
+    if (!this.#limiting || elapsedMs > Math.max(queuedFactor * leastMs, unhurriedMs)) return
+    const growth = leastMs >= unhurriedMs && elapsedMs < unqueuedFactor * leastMs ? farGrowth * bytes : bytes
+    this.#limitBytes = Math.min(this.#maxBytes, this.#limitBytes + growth)
   }
 }
 

@@ -20,6 +20,8 @@ export class WriteRequest implements Pending, Piece {
   sent = false
   /** Whether an answer came, as opposed to none being waited for any more. */
   answered = false
+  /** When it was begun. */
+  sentAt = 0
 
   constructor(operation: WriteOperation, start: number, length: number) {
     this.#operation = operation
@@ -144,7 +146,7 @@ export class WriteOperation {
     const request = this.#plan.take()
     this.#inFlight++
     this.#unsent++
-    this.window.sent(request.length)
+    request.sentAt = this.window.sent(request.length)
     return request
   }
 
@@ -165,7 +167,7 @@ export class WriteOperation {
 
   /** A request is in flight no more. */
   released(request: WriteRequest): void {
-    this.window.answered(request.length)
+    this.window.answered(request.length, request.sentAt)
     this.#inFlight--
     if (this.#over) {
       if (this.#inFlight === 0) this.#events.quiet()

@@ -180,6 +180,17 @@ export const usersGroupsById = extension(
   { usernames: textList, groupnames: textList },
 )
 
+/**
+ * Ours: this session belongs to a device, with an epoch and a number of its own. Answered, when no session of an earlier
+ * epoch of that device can do anything any more, by EXTENDED_REPLY with the numbers of the sessions that are over.
+ */
+export const sessionEpoch = extension(
+  'session-epoch@sshblock',
+  '1',
+  { device: string, epoch: u64Number, serial: u32 },
+  { ended: u32List },
+)
+
 /** Every extension declared above. */
 export const extensions = [
   posixRename,
@@ -193,4 +204,5 @@ export const extensions = [
   copyData,
   homeDirectory,
   usersGroupsById,
+  sessionEpoch,
 ] as const

@@ -19,23 +19,28 @@ import {
   type Request,
   textOf,
 } from './operations.ts'
+import type { SessionEpochs } from './session-epochs.ts'
 import { RequestRefused } from './status-of.ts'
 
 export interface ExtendedOperation extends Operation {
   readonly extension: { readonly name: string; readonly version: string }
-  /** Whether this back end can do it; `run` may rely on that. */
-  isAvailable(backend: SftpBackend): boolean
+  /** Whether this back end, or session, can do it; `run` may rely on that. */
+  isAvailable(backend: SftpBackend, epochs: SessionEpochs | undefined): boolean
   /** `data` is the extension's part of the request. */
   runExtended(context: OperationContext, request: Request, data: Uint8Array): Promise<void>
 }
 
 const always = () => true
 
+/** Names of devices: long enough not to be guessed. */
+const minDeviceBytes = 16
+const maxDeviceBytes = 64
+
 function operation(
   name: string,
   extension: { name: string; version: string },
   writes: boolean,
-  isAvailable: (backend: SftpBackend) => boolean,
+  isAvailable: ExtendedOperation['isAvailable'],
   runExtended: ExtendedOperation['runExtended'],
 ): ExtendedOperation {
   return {
@@ -200,6 +205,23 @@ const usersGroupsById = operation(
   },
 )
 
+const sessionEpoch = operation(
+  'session-epoch',
+  extended.sessionEpoch,
+  false,
+  (_backend, epochs) => epochs !== undefined,
+  async (context, request, data) => {
+    const { device, epoch, serial } = extended.sessionEpoch.decode(data)
+    const name = device.slice()
+    if (name.length < minDeviceBytes || name.length > maxDeviceBytes)
+      throw new RequestRefused(statusCode.badMessage, 'Bad device')
+    const ended = await context.epochs!.join(name, epoch, serial, context.member)
+    context.core.extendedReply(request, (writer) => {
+      extended.sessionEpoch.encodeReply(writer, { id: request.id, ended })
+    })
+  },
+)
+
 /** In OpenSSH's order. */
 export const extendedOperations: readonly ExtendedOperation[] = [
   posixRename,
@@ -213,6 +235,7 @@ export const extendedOperations: readonly ExtendedOperation[] = [
   operation('copy-data', extended.copyData, true, always, copyData),
   homeDirectory,
   usersGroupsById,
+  sessionEpoch,
 ]
 
 /** By extension name: wire strings are keys of a Map only. */

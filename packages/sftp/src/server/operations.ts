@@ -17,6 +17,7 @@ import { attributesOf, changesOf, listedAttributesOf } from './attributes-of.ts'
 import { longname } from './longname.ts'
 import type { ObservedRequest, SftpServerObserver } from './observer.ts'
 import type { OpenDirectory, OpenFile, OpenHandle } from './open-handle.ts'
+import type { EpochMember, SessionEpochs } from './session-epochs.ts'
 import { RequestRefused } from './status-of.ts'
 
 /** What operations have to work with. */
@@ -24,6 +25,10 @@ export interface OperationContext {
   readonly core: ServerCore<OpenHandle>
   readonly backend: SftpBackend
   readonly observer: SftpServerObserver
+  /** The sessions of devices, where this session takes part. */
+  readonly epochs: SessionEpochs | undefined
+  /** This session. */
+  readonly member: EpochMember
   /** Absolute; where relative paths start. */
   readonly startDirectory: string
   readonly homeDirectory: string

@@ -2,6 +2,7 @@
 
 import type { RandomFill } from '../core/handle-table.ts'
 import type { SftpServerObserver } from './observer.ts'
+import type { SessionEpochs } from './session-epochs.ts'
 
 export interface SftpServerOptions {
   /** Refuse every change with PERMISSION_DENIED, as `sftp-server -R`. Default false. */
@@ -25,6 +26,11 @@ export interface SftpServerOptions {
    * in the draft's order to every server that does not call itself OpenSSH.
    */
   readonly clientIdentification?: string
+  /**
+   * Lets clients end their own lost sessions (session-epoch@sshblock): one object for all sessions that may serve the same
+   * client. Default: not offered.
+   */
+  readonly epochs?: SessionEpochs
   readonly observer?: SftpServerObserver
   /** For handles. Default: crypto.getRandomValues. */
   readonly random?: RandomFill

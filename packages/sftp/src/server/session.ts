@@ -30,6 +30,7 @@ import {
   operations,
   type Request,
 } from './operations.ts'
+import type { EpochMember, SessionEpochs } from './session-epochs.ts'
 import type {
   SftpServerOptions,
   SftpServerOutcome,
@@ -53,6 +54,7 @@ export class ServerSession implements SftpServerSession, OperationContext, ByteR
   readonly modeMask: number
   readonly symlinkOrder: 'target' | 'link'
   readonly maxHandles: number
+  readonly epochs: SessionEpochs | undefined
   readonly finished: Promise<SftpServerOutcome>
 
   readonly #channel: ByteChannel
@@ -84,6 +86,7 @@ export class ServerSession implements SftpServerSession, OperationContext, ByteR
     this.#channel = channel
     this.backend = backend
     this.observer = options.observer ?? {}
+    this.epochs = options.epochs
     this.startDirectory = options.startDirectory ?? '/'
     this.homeDirectory = options.homeDirectory ?? this.startDirectory
     this.readOnly = options.readOnly ?? false
@@ -102,7 +105,7 @@ export class ServerSession implements SftpServerSession, OperationContext, ByteR
     this.#permitsWrite = permits('write', true)
     this.core = new ServerCore<OpenHandle>({
       extensions: extendedOperations
-        .filter((operation) => operation.isAvailable(backend) && this.#permits(operation))
+        .filter((operation) => operation.isAvailable(backend, this.epochs) && this.#permits(operation))
         .map(announcement),
       maxHandles: this.maxHandles,
       maxPoolBytes: this.#maxQueuedReplyBytes,
@@ -111,6 +114,10 @@ export class ServerSession implements SftpServerSession, OperationContext, ByteR
     this.finished = new Promise((resolve) => {
       this.#resolveFinished = resolve
     })
+  }
+
+  get member(): EpochMember {
+    return this
   }
 
   get isClosed(): boolean {
@@ -399,7 +406,7 @@ export class ServerSession implements SftpServerSession, OperationContext, ByteR
       return undefined
     }
     const operation = extendedOperationsByName.get(name)
-    if (operation?.isAvailable(this.backend)) return operation
+    if (operation?.isAvailable(this.backend, this.epochs)) return operation
     this.#refuse(request, name, statusCode.opUnsupported)
     return undefined
   }

@@ -25,6 +25,10 @@ export class ReceiveWindow {
   readonly #maxBytes: number
   #sinceAdjust = 0
   #adjustedAt: number | undefined
+  /** Bytes of the burst that is coming in, when it began and when its last bytes were taken. */
+  #burst = 0
+  #burstFrom = 0
+  #lastAt = Number.NEGATIVE_INFINITY
 
   constructor(limits: WindowLimits) {
     this.target = Math.min(limits.initialBytes, maxWindowBytes)
@@ -49,6 +53,11 @@ export class ReceiveWindow {
   consume(count: number, nowMs: number, roundTripMs: number | undefined): number {
     this.unconsumed -= count
     this.#sinceAdjust += count
+    if (roundTripMs === undefined || nowMs - this.#lastAt > roundTripMs / 2) {
+      this.#burst = 0
+      this.#burstFrom = nowMs
+    } else this.#burst += count
+    this.#lastAt = nowMs
     const held = this.available + this.unconsumed
     if (held > this.target / 2) return 0
     this.#grow(nowMs, roundTripMs)
@@ -59,12 +68,16 @@ export class ReceiveWindow {
     return adjust
   }
 
-  /** Doubles the target while bandwidth x delay, measured since the last adjust, comes near it. */
+  /**
+   * Doubles the target while bandwidth x delay comes near it: measured since the last adjust, or in one burst without a
+   * pause, which shows what the link carries before a window has come in every round trip.
+   */
   #grow(nowMs: number, roundTripMs: number | undefined): void {
-    if (roundTripMs === undefined || this.#adjustedAt === undefined || this.unconsumed > this.target / 4)
-      return
-    const elapsedMs = Math.max(nowMs - this.#adjustedAt, 0.01)
-    const bandwidthDelay = (this.#sinceAdjust / elapsedMs) * roundTripMs
+    if (roundTripMs === undefined || this.unconsumed > this.target / 4) return
+    const since = this.#adjustedAt
+    const steady = since === undefined ? 0 : this.#sinceAdjust / Math.max(nowMs - since, 0.01)
+    const inBurst = this.#burst / Math.max(nowMs - this.#burstFrom, 0.01)
+    const bandwidthDelay = Math.max(steady, this.#burst < this.target / 8 ? 0 : inBurst) * roundTripMs
     while (this.target < 4 * bandwidthDelay && this.target < this.#maxBytes)
       this.target = Math.min(2 * this.target, this.#maxBytes)
   }

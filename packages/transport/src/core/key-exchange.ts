@@ -11,6 +11,7 @@ import { exchangeHash } from '../kex/exchange-hash.ts'
 import { verifyHostKeySignature } from '../kex/host-key.ts'
 import type { KeyMaterial } from '../kex/key-derivation.ts'
 import { deriveDirectionKeys } from '../kex/key-derivation.ts'
+import { keyLogLine } from '../kex/key-log.ts'
 import type { KexMethod } from '../kex/method.ts'
 import { kexMethod } from '../kex/methods.ts'
 import type { KexInit, Negotiated } from '../kex/negotiate.ts'
@@ -383,6 +384,7 @@ export class KeyExchange {
     }
     const outward = make(isClient ? 'client to server' : 'server to client')
     const inward = make(isClient ? 'server to client' : 'client to server')
+    this.#options.onKeyLog?.(keyLogLine(exchange.ourInit.cookie, encodedSecret))
     encodedSecret.fill(0)
     exchange.inboundOpener = inward.suite.opener(inward.keys)
     this.#owner.send(newKeys.bytes({}))

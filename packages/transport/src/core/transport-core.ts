@@ -6,6 +6,7 @@
 import type { Clock, CryptoProvider, MaybePromise, RandomSource } from '../crypto/provider.ts'
 import { ConnectionLost, PeerDisconnected, ProtocolError, SshError, TimeoutError } from '../errors.ts'
 import type { AlgorithmOffer } from '../kex/algorithms.ts'
+import type { KeyLog } from '../kex/key-log.ts'
 import type { Signer } from '../keys/signer.ts'
 import * as limits from '../limits.ts'
 import * as number from '../messages/numbers.ts'
@@ -49,6 +50,8 @@ export interface TransportOptions {
   /** How long one key exchange may take, in milliseconds. */
   kexTimeoutMs?: number
   trace?: Trace
+  /** Told the secret of each key exchange, for a key log; see kex/key-log.ts. */
+  onKeyLog?: KeyLog
   /** `next()` or `take()` may have more, because asynchronous work ended. */
   wake: () => void
 }

@@ -14,6 +14,7 @@ import {
 } from 'node:crypto'
 import { UsageError } from '../errors.ts'
 import { chacha20InPlace as nobleChacha20 } from './noble-ciphers.ts'
+import { releaseMemory } from './node-release.ts'
 import type { AesGcm, CryptoProvider, HashName, Mac, StreamCipher } from './provider.ts'
 
 export { poly1305 } from './noble-ciphers.ts'
@@ -24,6 +25,12 @@ const gcmOptions = { authTagLength: tagBytes }
 /** The bytes of a Buffer as a plain Uint8Array on the same memory. */
 export function plain(buffer: Buffer): Uint8Array {
   return new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.length)
+}
+
+/** Node's ciphers cannot write in place: puts a result back where its input lay, and frees it. */
+function copyBack(into: Uint8Array, result: Buffer): void {
+  into.set(result)
+  releaseMemory(result)
 }
 
 /** Hash of the parts in a row. */
@@ -47,12 +54,15 @@ export function hmac(hash: HashName, key: Uint8Array): Mac {
   }
 }
 
-/** AES-GCM, synchronous; the ciphertext is read where it lies. */
+/** AES-GCM, synchronous; the ciphertext is read where it lies. What `open` returned is freed by the next `open`. */
 export function aesGcm(key: Uint8Array): AesGcm {
   const name = `aes-${8 * key.length}-gcm` as CipherGCMTypes
+  let opened: Uint8Array | undefined
   return {
     async: false,
     open(nonce, aad, sealed) {
+      if (opened !== undefined) releaseMemory(opened)
+      opened = undefined
       const textLength = sealed.length - tagBytes
       if (textLength < 0) return undefined
       const decipher = createDecipheriv(name, key, nonce, gcmOptions)
@@ -66,13 +76,14 @@ export function aesGcm(key: Uint8Array): AesGcm {
         plaintext.fill(0)
         return undefined
       }
-      return plain(plaintext)
+      opened = plain(plaintext)
+      return opened
     },
     sealInPlace(nonce, aad, into) {
       const textLength = into.length - tagBytes
       const cipher = createCipheriv(name, key, nonce, gcmOptions)
       cipher.setAAD(aad)
-      into.set(cipher.update(into.subarray(0, textLength)))
+      copyBack(into, cipher.update(into.subarray(0, textLength)))
       cipher.final()
       into.set(cipher.getAuthTag(), textLength)
     },
@@ -84,7 +95,7 @@ export function aesCtr(key: Uint8Array, iv: Uint8Array): StreamCipher {
   const cipher = createCipheriv(`aes-${8 * key.length}-ctr`, key, iv)
   return {
     applyInPlace(bytes) {
-      bytes.set(cipher.update(bytes))
+      copyBack(bytes, cipher.update(bytes))
     },
   }
 }
@@ -103,7 +114,7 @@ function openSslChacha20(key: Uint8Array, nonce: Uint8Array, counter: number, by
   const iv = new Uint8Array(16)
   new DataView(iv.buffer).setUint32(0, counter, true)
   iv.set(nonce, 8)
-  bytes.set(createCipheriv('chacha20', key, iv).update(bytes))
+  copyBack(bytes, createCipheriv('chacha20', key, iv).update(bytes))
 }
 
 /** ChaCha20 as Bernstein defined it; noble's where this runtime's node:crypto is not on OpenSSL and has no bare ChaCha20. */

@@ -18,8 +18,9 @@ import type { CryptoProvider } from './provider.ts'
 
 export const nodeCrypto: CryptoProvider = {
   name: 'node',
-  // 1.4 GiB/s; ChaCha20-Poly1305 has noble's Poly1305 in it.
   fastestCiphers: ['aes256-gcm@openssh.com', 'aes128-gcm@openssh.com', 'chacha20-poly1305@openssh.com'],
+  cipherOrderReason:
+    "AES-GCM is OpenSSL's, about 1.4 GB/s; ChaCha20-Poly1305 has its Poly1305 from noble, because Node reaches no bare one",
   digest,
   hmac,
   aesGcm,

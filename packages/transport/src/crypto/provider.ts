@@ -46,7 +46,10 @@ export interface Mac {
 export interface AesGcm {
   /** True where calls return promises (WebCrypto): several packets are then kept in flight. */
   readonly async: boolean
-  /** `sealed` = ciphertext || tag. Returns the plaintext in a new array; undefined where the tag is wrong. Input is copied or consumed at the call. */
+  /**
+   * `sealed` = ciphertext || tag. Returns the plaintext in an array of its own; undefined where the tag is wrong. Input is
+   * copied or consumed at the call. Where `async` is false the plaintext is valid until the next `open` of this object.
+   */
   open(nonce: Uint8Array, aad: Uint8Array, sealed: Uint8Array): MaybePromise<Uint8Array | undefined>
   /** Writes ciphertext || tag over `into`, whose first `plaintextLength` bytes are the plaintext and whose last 16 are free. */
   sealInPlace(nonce: Uint8Array, aad: Uint8Array, into: Uint8Array): MaybePromise<void>
@@ -68,6 +71,8 @@ export interface CryptoProvider {
   readonly name: 'node' | 'web'
   /** Cipher names in the order in which they are fast here; see kex/algorithms.ts. */
   readonly fastestCiphers: readonly string[]
+  /** Why they are in this order, for people. */
+  readonly cipherOrderReason: string
 
   digest(hash: HashName, ...parts: Uint8Array[]): Uint8Array
   hmac(hash: HashName, key: Uint8Array): Mac
@@ -106,8 +111,13 @@ export interface CryptoProvider {
   /** Same encodings as `verify`. */
   sign(key: SigningKey, hash: HashName, data: Uint8Array): MaybePromise<Uint8Array>
 
-  /** Key derivation of encrypted key files; slow by design. */
-  bcryptPbkdf(passphrase: Uint8Array, salt: Uint8Array, length: number, rounds: number): Uint8Array
+  /** Key derivation of encrypted key files; slow by design. May be fetched when it is first needed. */
+  bcryptPbkdf(
+    passphrase: Uint8Array,
+    salt: Uint8Array,
+    length: number,
+    rounds: number,
+  ): MaybePromise<Uint8Array>
   /** AES-CBC decryption without padding removal, for encrypted PEM and PKCS#8 key files; never offered on the wire. */
   aesCbcDecrypt(key: Uint8Array, iv: Uint8Array, bytes: Uint8Array): Uint8Array
 }

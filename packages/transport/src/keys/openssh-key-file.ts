@@ -111,18 +111,20 @@ export function parseOpensshKey(
       code: keyErrorCodes.passphraseRequired,
     })
   }
-  const derived = crypto.bcryptPbkdf(passphrase, salt, cipher.keyLength + cipher.ivLength, rounds)
-  const key = derived.subarray(0, cipher.keyLength)
-  const iv = derived.subarray(cipher.keyLength)
-  return whenReady(cipher.open(crypto, key, iv, concat(sealed, tag)), (plain) => {
-    derived.fill(0)
-    if (plain === undefined) throw wrongPassphrase()
-    try {
-      // Not inside the caller's `parsing` where the cipher was asynchronous.
-      return parsing('the key file', () => readSecretSection(plain, publicBlob, options, true))
-    } finally {
-      plain.fill(0)
-    }
+  const length = cipher.keyLength + cipher.ivLength
+  return whenReady(crypto.bcryptPbkdf(passphrase, salt, length, rounds), (derived) => {
+    const key = derived.subarray(0, cipher.keyLength)
+    const iv = derived.subarray(cipher.keyLength)
+    return whenReady(cipher.open(crypto, key, iv, concat(sealed, tag)), (plain) => {
+      derived.fill(0)
+      if (plain === undefined) throw wrongPassphrase()
+      try {
+        // Not inside the caller's `parsing` where the cipher was asynchronous.
+        return parsing('the key file', () => readSecretSection(plain, publicBlob, options, true))
+      } finally {
+        plain.fill(0)
+      }
+    })
   })
 }
 
@@ -134,7 +136,8 @@ export interface FormatPrivateKeyOptions {
 }
 
 /**
- * Writes a key as an OpenSSH v1 file, text with a final newline.
+ * Writes a key as an OpenSSH v1 file, text with a final newline. With a passphrase the answer may be a promise: see
+ * CryptoProvider.bcryptPbkdf.
  * @param random fills the check number, and the salt of an encrypted file.
  * @throws UsageError where `rounds` is not from 1 to 2^32 - 1.
  */
@@ -142,8 +145,20 @@ export function formatPrivateKey(
   crypto: CryptoProvider,
   key: PrivateKey,
   random: RandomSource,
+  options?: Omit<FormatPrivateKeyOptions, 'passphrase'>,
+): string
+export function formatPrivateKey(
+  crypto: CryptoProvider,
+  key: PrivateKey,
+  random: RandomSource,
+  options: FormatPrivateKeyOptions,
+): MaybePromise<string>
+export function formatPrivateKey(
+  crypto: CryptoProvider,
+  key: PrivateKey,
+  random: RandomSource,
   options: FormatPrivateKeyOptions = {},
-): string {
+): MaybePromise<string> {
   const passphrase =
     typeof options.passphrase === 'string' ? utf8Bytes(options.passphrase) : options.passphrase
   const encrypted = passphrase !== undefined && passphrase.length > 0
@@ -163,18 +178,22 @@ export function formatPrivateKey(
   secret.buffer.fill(0)
 
   const file = new Writer(1024).raw(magic)
-  if (encrypted) {
-    const salt = new Uint8Array(16)
-    random(salt)
-    const derived = crypto.bcryptPbkdf(passphrase, salt, 48, rounds)
+  const finish = (): string => {
+    file.u32(1).string(key.publicKey.blob).string(sealed)
+    return formatPem(label, toBase64(file.bytes()))
+  }
+  if (!encrypted) {
+    file.text('none').text('none').text('')
+    return finish()
+  }
+  const salt = new Uint8Array(16)
+  random(salt)
+  return whenReady(crypto.bcryptPbkdf(passphrase, salt, 48, rounds), (derived) => {
     crypto.aesCtr(derived.subarray(0, 32), derived.subarray(32)).applyInPlace(sealed)
     derived.fill(0)
     file.text('aes256-ctr').text('bcrypt').string(new Writer().string(salt).u32(rounds).bytes())
-  } else {
-    file.text('none').text('none').text('')
-  }
-  file.u32(1).string(key.publicKey.blob).string(sealed)
-  return formatPem(label, toBase64(file.bytes()))
+    return finish()
+  })
 }
 
 /** PROTOCOL.key section 3. `encrypted` tells whether a wrong check number means a wrong passphrase. */

@@ -1,6 +1,6 @@
 // aes128-gcm@openssh.com and aes256-gcm@openssh.com: RFC 5647's packets, under names that OpenSSH negotiates as ciphers that
 // bring their own MAC (OpenSSH PROTOCOL, "transport: aes-gcm"). packet_length travels in clear as the additional data; the
-// 16-byte tag follows the ciphertext. Keys are copied; payloads are views of a fresh array.
+// 16-byte tag follows the ciphertext. Keys are copied; payloads are views of an array that is valid until the next `open`.
 // On WebCrypto open and seal return promises, and several packets are under way at once.
 
 import type { AesGcm, CryptoProvider } from '../crypto/provider.ts'

@@ -17,7 +17,7 @@ export interface Opener {
   sealedLength(bytes: Uint8Array, at: number, sequence: number): number
   /**
    * Opens a whole packet (the bytes that `sealedLength` counted). Returns the *payload*, padding checked and removed:
-   * a fresh array, or a view of `sealed` (valid until the bytes are released). Throws or rejects with IntegrityError /
+   * valid until the next `open`, or a view of `sealed` (valid until the bytes are released). Throws or rejects with IntegrityError /
    * ProtocolError.
    */
   open(sealed: Uint8Array, sequence: number): MaybePromise<Uint8Array>

@@ -13,6 +13,7 @@ import { systemRandom } from '../crypto/random.ts'
 import { AbortedError, AuthError, HostKeyError, type SshError, UsageError } from '../errors.ts'
 import type { AlgorithmOffer } from '../kex/algorithms.ts'
 import { resolveOffer, withoutTerrapinProne } from '../kex/algorithms.ts'
+import type { KeyLog } from '../kex/key-log.ts'
 import type { HostKeyPolicy } from '../keys/host-key-policy.ts'
 import { hostKeyError, orderHostKeyAlgorithms, presentHostKey } from '../keys/host-key-policy.ts'
 import { ourIdentification } from '../packet/identification.ts'
@@ -53,6 +54,11 @@ export interface ClientOptions {
   onBanner?: (text: string) => void
   signal?: AbortSignal
   trace?: Trace
+  /**
+   * Told a line for a key log (Wireshark's ssh.keylog_file) with the secret of each key exchange, without line end. Whoever has the
+   * lines and a recording of the connection reads all of it.
+   */
+  onKeyLog?: KeyLog
   crypto?: CryptoProvider
   random?: RandomSource
   now?: Clock
@@ -113,7 +119,7 @@ class ClientConnection {
   constructor(options: ClientOptions & { crypto: CryptoProvider }, offer: AlgorithmOffer) {
     this.#options = options
     this.#now = options.now ?? (() => performance.now())
-    const { crypto, rekey, trace, window, maxPacketBytes, allowTerrapin } = options
+    const { crypto, rekey, trace, onKeyLog, window, maxPacketBytes, allowTerrapin } = options
     this.#core = new SessionCore({
       role: 'client',
       crypto,
@@ -131,6 +137,7 @@ class ClientConnection {
       },
       ...(rekey === undefined ? {} : { rekey }),
       ...(trace === undefined ? {} : { trace }),
+      ...(onKeyLog === undefined ? {} : { onKeyLog }),
       ...(allowTerrapin === undefined ? {} : { allowTerrapin }),
       wake: () => this.#pump?.run(),
     })

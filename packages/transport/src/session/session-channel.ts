@@ -42,6 +42,7 @@ export class SessionChannel implements ByteChannel {
   #exitStatus: ExitStatus = { type: 'none' }
   #closedCause: Error | undefined
   #isClosed = false
+  #refusal: Error | undefined
   #onRequest: ((incoming: IncomingRequest) => void) | undefined
   #resolveExit!: (status: ExitStatus) => void
   #rejectExit!: (error: Error) => void
@@ -84,6 +85,10 @@ export class SessionChannel implements ByteChannel {
 
   get writableBytes(): number {
     return this.#channel.writableBytes
+  }
+
+  get peerWindowBytes(): number {
+    return this.#channel.sendWindow.available
   }
 
   /** Bytes accepted by `write` that wait for the peer's window. */
@@ -340,9 +345,16 @@ export class SessionChannel implements ByteChannel {
     else incoming.reply(false)
   }
 
-  deliverClosed(cause?: Error): void {
+  /** The peer refused what the channel was opened for: it is of no use, and closes with this error. */
+  refused(error: Error): void {
+    this.#refusal = error
+    this.close()
+  }
+
+  deliverClosed(given?: Error): void {
     if (this.#isClosed) return
     this.#isClosed = true
+    const cause = given ?? this.#refusal
     this.#closedCause = cause
     if (cause === undefined) this.#resolveExit(this.#exitStatus)
     else this.#rejectExit(cause)

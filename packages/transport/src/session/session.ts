@@ -26,6 +26,8 @@ export interface SessionInfo {
   /** The peer's identification line, raw, e.g. 'SSH-2.0-OpenSSH_9.2p1 Debian-2'. */
   peerIdentification: string
   algorithms: AlgorithmsInUse
+  /** Ciphers in the order in which they are fast in this runtime, which is the order of the default offer, and why. */
+  cipherOrder: { readonly names: readonly string[]; readonly reason: string }
   hostKey: { type: string; blob: Uint8Array; fingerprint: string }
   user: string
   /** How we got in (client role). */
@@ -95,6 +97,10 @@ export class Session {
     return {
       peerIdentification: transport.theirIdentification ?? '',
       algorithms: transport.algorithms!,
+      cipherOrder: {
+        names: transport.crypto.fastestCiphers,
+        reason: transport.crypto.cipherOrderReason,
+      },
       hostKey: this.#hostKey,
       user: user ?? '',
       authentication: this.#outcome,
@@ -137,6 +143,10 @@ export class Session {
     payload: Uint8Array,
     options: OpenChannelOptions,
   ): Promise<SessionChannel> {
+    if (options.pipelined === true) {
+      channel.request(request, payload).catch((error: Error) => channel.refused(error))
+      return channel
+    }
     try {
       await abortable(channel.request(request, payload), options.signal, channel.description)
       return channel
@@ -355,6 +365,12 @@ export class Session {
 
 export interface OpenChannelOptions {
   signal?: AbortSignal
+  /**
+   * Gives out the channel of a subsystem or command as soon as it is asked for, one round trip earlier; what is written leaves
+   * behind the request. Where the server refuses, the channel closes with the ChannelClosedError that would have been thrown.
+   * OpenSSH's server gives a channel no window before it took the request, so that nothing can leave earlier there.
+   */
+  pipelined?: boolean
   /** Flow control of this channel; the session's where left out. */
   window?: Partial<WindowLimits>
 }
