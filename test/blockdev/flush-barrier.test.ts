@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { FileDevice } from '../../packages/blockdev/src/file-device.ts'
 import type { FileDeviceOptions } from '../../packages/blockdev/src/file-device-options.ts'
+import { NotSyncedYetError } from '../../packages/blockdev/src/random-access-file.ts'
 import { gate, pattern, rejection, ScriptedFile, settle } from './scripted-file.ts'
 
 function deviceOn(file: ScriptedFile, options: Partial<FileDeviceOptions> = {}) {
@@ -247,5 +248,23 @@ describe('storage that cannot sync', () => {
     await device.close()
     expect(warnings).toEqual(['server "h" has no fsync@openssh.com; data may be lost on a crash'])
     expect(file.count('sync')).toBe(0)
+  })
+})
+
+describe('a storage that keeps what is not durable', () => {
+  test('a flush that fails loses nothing: the next one syncs all of it, without anything being written again', async () => {
+    const file = new ScriptedFile(4096)
+    const device = deviceOn(file)
+    await device.write(0, sector(1))
+    file.onSync = () => {
+      file.onSync = () => undefined
+      throw new NotSyncedYetError(new Error('no connection'))
+    }
+    expect(await rejection(device.flush())).toMatchObject({ code: 'EIO' })
+    await device.flush()
+    expect(file.count('sync')).toBe(2)
+    await device.flush()
+    expect(file.count('sync')).toBe(2)
+    await device.close()
   })
 })

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { FileDevice } from '../../packages/blockdev/src/file-device.ts'
+import { ReadAhead } from '../../packages/blockdev/src/layers/read-ahead.ts'
 import { gate, pattern, ScriptedFile, settle } from './scripted-file.ts'
 
 const KiB = 1024
@@ -282,5 +283,86 @@ describe('seek rule', () => {
     held.open()
     await closed
     expect(file.closed).toBe(true)
+  })
+})
+
+describe('windows and buffers', () => {
+  /** A storage with a clock: a fetch takes what `latencyMs` says, in the order of the calls. */
+  function storage(options: { latencyMs: (inFlight: number) => number; roundTripMs?: number }) {
+    let now = 0
+    let inFlight = 0
+    let waiting = Promise.resolve()
+    const content = pattern(32 * 1024 * KiB)
+    const source = {
+      fetch(offset: number, into: Uint8Array): Promise<void> {
+        inFlight += into.length
+        const done = now + options.latencyMs(inFlight)
+        waiting = waiting
+          .then(() => settle())
+          .then(() => {
+            now = Math.max(now, done)
+            into.set(content.subarray(offset, offset + into.length))
+            inFlight -= into.length
+          })
+        return waiting
+      },
+      tryHold: () => ({ release() {} }),
+      end: () => content.length,
+      ...(options.roundTripMs === undefined ? {} : { roundTripMs: () => options.roundTripMs }),
+    }
+    return { source, content, now: () => now }
+  }
+
+  async function readAll(ahead: ReadAhead, content: Uint8Array, count: number, piece: number): Promise<void> {
+    let next = 0
+    const reader = async (): Promise<void> => {
+      const into = new Uint8Array(piece)
+      while (next < content.length) {
+        const at = next
+        next += piece
+        const part = into.subarray(0, Math.min(piece, content.length - at))
+        await ahead.read(at, part, undefined)
+        expect(Buffer.compare(part, content.subarray(at, at + piece))).toBe(0)
+      }
+    }
+    await Promise.all(Array.from({ length: count }, reader))
+  }
+
+  test('reads that keep the storage busy on their own get their bytes without a copy', async () => {
+    // One byte after the other: whatever is in flight more waits longer.
+    const { source, content, now } = storage({ latencyMs: (bytes) => 1 + bytes / 50_000, roundTripMs: 1 })
+    const ahead = new ReadAhead(source, { now })
+    await readAll(ahead, content, 8, 512 * KiB)
+    expect(ahead.stats.servedBytes).toBe(0)
+  })
+
+  test('where only distance takes time, the window grows beyond what the reader asks for', async () => {
+    const { source, content, now } = storage({ latencyMs: () => 50, roundTripMs: 50 })
+    const ahead = new ReadAhead(source, { now })
+    await readAll(ahead, content, 2, 512 * KiB)
+    expect(ahead.stats.servedBytes).toBeGreaterThan(content.length / 2)
+  })
+
+  test('from afar as much again as the caller asks for is fetched before the first answer, from near nothing', async () => {
+    for (const [roundTripMs, expected] of [
+      [50, 8],
+      [1, 0],
+    ] as const) {
+      const { source, now } = storage({ latencyMs: () => roundTripMs, roundTripMs })
+      const ahead = new ReadAhead(source, { now })
+      const reads = Array.from({ length: 8 }, (_, i) =>
+        ahead.read(i * 1024 * KiB, new Uint8Array(1024 * KiB), undefined),
+      )
+      expect(ahead.aheadBytes).toBe(expected * 1024 * KiB)
+      await Promise.all(reads)
+      await ahead.stop()
+    }
+  })
+
+  test('a buffer that is used again never shows what an earlier block had, also to a reader who is late', async () => {
+    const { source, content, now } = storage({ latencyMs: () => 50 })
+    const ahead = new ReadAhead(source, { now, maxBytes: 1024 * KiB })
+    await readAll(ahead, content, 1, 48 * KiB - 7)
+    await readAll(ahead, content, 5, 64 * KiB)
   })
 })

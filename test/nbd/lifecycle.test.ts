@@ -398,6 +398,47 @@ describe('limits', () => {
     expect(disk.peakPending).toBe(4)
   })
 
+  test('shares what may be in flight among the clients that are there', async () => {
+    const disk = new TestDisk({ size: 16 * MiB }).put(0, pattern(16 * MiB))
+    const server = await serve(disk, { maxBytesInFlight: 2 * MiB })
+    const holds: (() => void)[] = []
+    disk.before = (call) =>
+      call.kind === 'read' ? new Promise<void>((resolve) => void holds.push(resolve)) : undefined
+    const quarters = (client: Awaited<ReturnType<typeof server.client>>): void => {
+      for (let i = 0; i < 16; i++) client.post(CMD.READ, { offset: i * 262_144, length: 262_144 })
+    }
+    const alone = await server.client()
+    await alone.go()
+    quarters(alone)
+    await until(() => disk.pending === 8)
+    for (const answer of holds.splice(0)) answer()
+    // From here on there are two, and each has a half.
+    const second = await server.client()
+    await second.go()
+    quarters(second)
+    let answered = 8
+    while (answered < 32) {
+      await until(() => holds.length > 0)
+      expect(server.statistics().bytesInFlight).toBeLessThanOrEqual(3 * MiB)
+      for (const answer of holds.splice(0)) {
+        answer()
+        answered++
+      }
+    }
+    for (const client of [alone, second])
+      for (let i = 0; i < 16; i++) expect(await client.reply()).toMatchObject({ error: 0 })
+    quarters(alone)
+    quarters(second)
+    await until(() => disk.pending === 8)
+    await new Promise((resolve) => setTimeout(resolve, 20))
+    expect(disk.pending).toBe(8)
+    expect(server.statistics().bytesInFlight).toBe(2 * MiB)
+    for (let i = 0; i < 32; i++) {
+      await until(() => holds.length > 0)
+      holds.shift()?.()
+    }
+  })
+
   test('stops working for a client that does not take its replies', async () => {
     const disk = new TestDisk({ size: 64 * MiB }).put(0, pattern(64 * MiB))
     const server = await serve(disk, { maxBytesInFlightPerClient: 4 * MiB })

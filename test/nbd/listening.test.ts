@@ -121,6 +121,7 @@ describe('options', () => {
 
   test.each([
     [{ maxClients: 0 }, /maxClients/],
+    [{ maxBytesInFlight: 0 }, /maxBytesInFlight must/],
     [{ maxBytesInFlightPerClient: 1.5 }, /maxBytesInFlightPerClient/],
     [{ maxRequestsInFlightPerClient: -1 }, /maxRequestsInFlightPerClient/],
     [{ negotiationTimeoutMs: Number.NaN }, /negotiationTimeoutMs/],

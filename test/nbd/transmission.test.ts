@@ -117,7 +117,7 @@ describe('receiving', () => {
       pool?: BufferPool
     } = {},
   ) {
-    const budget = new InFlightBudget(options.maxRequests ?? 1000, options.maxBytes ?? 64 * MiB)
+    const budget = new InFlightBudget(options.maxRequests ?? 1000, () => options.maxBytes ?? 64 * MiB)
     const pool = options.pool ?? new BufferPool()
     return {
       budget,

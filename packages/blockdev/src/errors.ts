@@ -15,6 +15,8 @@ export type BlockDeviceErrorCode =
   | 'EEXIST'
   | 'EISDIR'
   | 'EBADF'
+  /** The device failed for good and must be opened again. */
+  | 'ESHUTDOWN'
   | 'ABORT_ERR'
 
 /** A call on a block device failed. The device goes on, unless the message says otherwise. */

@@ -90,6 +90,7 @@ export class FileDevice implements BlockDevice {
         fetch: (offset, into, signal) => this.#zeroFill.read(offset, into, signal),
         tryHold: (offset, length, onConflict) => this.#lock.tryHold(offset, length, onConflict),
         end: () => this.size,
+        roundTripMs: () => this.#pool.first.roundTripMs,
       },
       options.readAhead === false ? { maxBytes: 0 } : options.readAhead,
     )

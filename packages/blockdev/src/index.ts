@@ -3,6 +3,7 @@
  * any SFTP client, and the SSH driver for whoever brings a way to connect. Node adds openBlockDevice and local files
  * (`@sshblock/blockdev/node`).
  */
+
 export {
   type CompareImagesOptions,
   type CopyImageOptions,
@@ -26,6 +27,15 @@ export {
   parseHostKeyCheck,
   parseStructuredHostKeyCheck,
 } from './host-key-check.ts'
+export type {
+  Clock,
+  ConnectionBehaviour,
+  ConnectionEvent,
+  ConnectionInfo,
+  ConnectionState,
+  FenceProof,
+  OnLoss,
+} from './image/options.ts'
 export type { FlushPolicy } from './layers/flush-barrier.ts'
 export type { ReadAheadOptions, ReadAheadStats } from './layers/read-ahead.ts'
 export type { ZeroCopier } from './layers/zeroing.ts'
@@ -50,6 +60,14 @@ export {
   OutcomeUnknownError,
   type RandomAccessFile,
 } from './random-access-file.ts'
+export type { CommandResult, SftpChannel, SftpConnection, SftpConnector } from './sftp-connector.ts'
+export {
+  type ConnectorOptions,
+  type CreateOnConnectorOptions,
+  createDeviceOnConnector,
+  type OpenOnConnectorOptions,
+  openDeviceOnConnector,
+} from './sftp-connector-device.ts'
 export {
   type CreateOptions,
   createDeviceOnSftp,

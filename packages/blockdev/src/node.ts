@@ -78,7 +78,8 @@ function nodeHost(options: NodeConnectionOptions): DriverHost {
   const { knownHostsFiles, transport } = options
   return {
     crypto: transport?.crypto ?? nodeCrypto,
-    connect: (target) => connect({ ...transport, ...target }),
+    connect: (target) =>
+      connect({ ...transport, ...target, keepalive: { ...target.keepalive, ...transport?.keepalive } }),
     loginName: () => userInfo().username,
     knownHosts: (server) =>
       knownHostsFilesPolicy({

@@ -23,6 +23,8 @@ export interface FileStatus {
 export interface FileSystemSpace {
   /** Bytes that this user can still allocate. */
   readonly availableBytes: number
+  /** Whether it is mounted read-only; undefined where the storage does not tell. */
+  readonly readOnly?: boolean | undefined
 }
 
 export interface AccessOptions {
@@ -45,6 +47,16 @@ export class OutcomeUnknownError extends SshError {
 }
 
 /**
+ * A sync was not possible now. Nothing is lost by that: the storage keeps all that is not durable, and a later sync makes
+ * it so. `cause` is why it was not possible.
+ */
+export class NotSyncedYetError extends SshError {
+  constructor(cause: unknown) {
+    super('EIO', cause instanceof Error ? cause.message : String(cause), { cause })
+  }
+}
+
+/**
  * An open file with bytes at offsets. Calls may overlap in time; their order is up to the storage, so the caller keeps
  * overlapping ones apart. When the promise of a read or write settles, the buffer is the caller's again; when that of a
  * write settles, also after an abort, no request of it is under way any more, unless it rejects with OutcomeUnknownError.
@@ -52,6 +64,8 @@ export class OutcomeUnknownError extends SshError {
 export interface RandomAccessFile {
   /** Whether `sync` reaches stable storage. */
   readonly canSync: boolean
+  /** What the way to the storage and back costs when nothing waits, in milliseconds; undefined where unknown. */
+  readonly roundTripMs?: number | undefined
   /** Fills `into` from `offset`. Returns the bytes read: fewer than asked only at the end of the file. */
   read(offset: number, into: Uint8Array, options?: AccessOptions): Promise<number>
   /**

@@ -6,6 +6,7 @@ import { quote } from '@sshblock/transport/errors'
 import { BlockDeviceError } from './errors.ts'
 import { FileDevice } from './file-device.ts'
 import type { DeviceBehaviour, FileDeviceOptions } from './file-device-options.ts'
+import type { ConnectionInfo } from './image/options.ts'
 import { checkSize, roundUpToBlock } from './layers/bounds.ts'
 import { growFile } from './layers/file-size.ts'
 import type { FlushPolicy } from './layers/flush-barrier.ts'
@@ -57,6 +58,8 @@ export interface DeviceInfo {
   readonly limits: SftpLimits
   /** SFTP channels in use by reads and writes. */
   readonly channels: number
+  /** Where the way to the server stands; undefined where the device cannot connect again by itself. */
+  readonly connection: ConnectionInfo | undefined
   /** Undefined where the device was opened on an SFTP client that somebody else made. */
   readonly server: ServerInfo | undefined
 }
@@ -90,25 +93,32 @@ export interface CreateOptions extends Omit<SftpDeviceOptions, 'writable' | 'siz
   mode?: number
 }
 
+/** Where a device learns what its info tells. */
+export interface DeviceSource {
+  readonly path: string
+  /** The client in use, or the last one that was. */
+  readonly sftp: () => SftpClient
+  readonly server: () => ServerInfo | undefined
+  readonly connection: () => ConnectionInfo | undefined
+}
+
 /** A disk image over SFTP. */
 export class SftpDevice extends FileDevice {
-  readonly #path: string
-  readonly #sftp: SftpClient
-  readonly #server: ServerInfo | undefined
+  readonly #source: DeviceSource
 
-  /** Made by openDeviceOnSftp and createDeviceOnSftp. */
-  constructor(sftp: SftpClient, path: string, server: ServerInfo | undefined, options: FileDeviceOptions) {
+  /** Made by the functions that open and create devices. */
+  constructor(source: DeviceSource, options: FileDeviceOptions) {
     super(options)
-    this.#sftp = sftp
-    this.#path = path
-    this.#server = server
+    this.#source = source
   }
 
   get info(): DeviceInfo {
+    const sftp = this.#source.sftp()
+    const connection = this.#source.connection()
     const extensions = new Map<string, string>()
-    for (const [name, data] of this.#sftp.extensions) extensions.set(name, new TextDecoder().decode(data))
+    for (const [name, data] of sftp.extensions) extensions.set(name, new TextDecoder().decode(data))
     return {
-      path: this.#path,
+      path: this.#source.path,
       size: this.size,
       kind: this.kind,
       readOnly: this.readOnly,
@@ -116,9 +126,10 @@ export class SftpDevice extends FileDevice {
       flushPolicy: this.flushPolicy,
       durability: this.durability,
       extensions,
-      limits: this.#sftp.limits,
-      channels: this.handles,
-      server: this.#server,
+      limits: sftp.limits,
+      channels: connection?.channels ?? this.handles,
+      connection,
+      server: this.#source.server(),
     }
   }
 }
@@ -134,6 +145,36 @@ export async function openDeviceOnSftp(
   path: string,
   options: SftpDeviceOptions = {},
 ): Promise<SftpDevice> {
+  const { file, kind, size } = await openImageFile(sftp, path, options)
+  return device(sftp, path, file, { ...options, readOnly: options.writable !== true, kind, size })
+}
+
+/** An image that was opened, before there is a device on it. */
+export interface OpenedImage {
+  readonly file: SftpFile
+  readonly kind: FileKind
+  /** Bytes. */
+  readonly size: number
+  /** Its first bytes, as far as they were asked for and could be read: by which it is known again. */
+  readonly head: Uint8Array
+}
+
+/** Bytes that are read from the start of a file when it is opened. */
+const headBytes = 512
+
+async function readHead(file: SftpFile): Promise<Uint8Array> {
+  const head = new Uint8Array(headBytes)
+  const count = await file.read(0, head).catch(() => 0)
+  return head.subarray(0, count)
+}
+
+/** Opens the file of a disk image and checks that it may be one. @throws as openDeviceOnSftp. */
+export async function openImageFile(
+  sftp: SftpClient,
+  path: string,
+  options: SftpDeviceOptions,
+  wants: { head?: boolean } = {},
+): Promise<OpenedImage> {
   const { writable = false, signal } = options
   try {
     // By path first: opening a fifo would block the server until somebody writes into it.
@@ -142,14 +183,10 @@ export async function openDeviceOnSftp(
     try {
       // After the opening, so that a read-only server (which hides fsync too) is told by its own answer.
       if (writable) checkFlushPolicy(sftp, options)
+      const head = wants.head === true ? readHead(file) : new Uint8Array(0)
       const status = await file.status()
       checkKind(path, status)
-      return device(sftp, path, file, {
-        ...options,
-        readOnly: !writable,
-        kind: status.kind,
-        size: deviceSize(path, status, options.size),
-      })
+      return { file, kind: status.kind, size: deviceSize(path, status, options.size), head: await head }
     } catch (error) {
       await file.close().catch(() => {})
       throw error
@@ -170,6 +207,16 @@ export async function createDeviceOnSftp(
   path: string,
   options: CreateOptions,
 ): Promise<SftpDevice> {
+  const { file, kind, size } = await createImageFile(sftp, path, options)
+  return device(sftp, path, file, { ...options, readOnly: false, fresh: true, kind, size })
+}
+
+/** Creates the file of a disk image. @throws as createDeviceOnSftp. */
+export async function createImageFile(
+  sftp: SftpClient,
+  path: string,
+  options: CreateOptions,
+): Promise<OpenedImage> {
   const { overwrite = false, exactSize = false, mode = 0o644, signal } = options
   checkSize('create', options.size)
   const size = exactSize ? options.size : roundUpToBlock(options.size)
@@ -200,7 +247,7 @@ export async function createDeviceOnSftp(
       if (size > 0) await growFile(file, 0, size)
       if (file.canSync) await file.sync()
       signal?.throwIfAborted()
-      return device(sftp, path, file, { ...options, readOnly: false, fresh: true, kind, size })
+      return { file, kind, size, head: new Uint8Array(Math.min(headBytes, size)) }
     } catch (error) {
       await file.close().catch(() => {})
       if (before === undefined) await sftp.unlink(path).catch(() => {})
@@ -224,12 +271,16 @@ function device(
 ): SftpDevice {
   const { openChannel, serverName, serverInfo, onWarning = () => {} } = options
   const extra: SftpClient[] = []
-  const made: SftpDevice = new SftpDevice(sftp, path, serverInfo, {
+  const source: DeviceSource = {
+    path,
+    sftp: () => sftp,
+    server: () => serverInfo,
+    connection: () => undefined,
+  }
+  const made: SftpDevice = new SftpDevice(source, {
     ...options,
     files: [file],
-    storageName: serverName === undefined ? 'the server' : `server ${quote(serverName)}`,
-    missingSync: 'fsync@openssh.com',
-    preferredBlockSize: preferredBlockSize(sftp.limits),
+    ...serverTraits(sftp, serverName),
     ...(openChannel === undefined
       ? {}
       : {
@@ -243,6 +294,18 @@ function device(
     },
   })
   return made
+}
+
+/** What a device is told about the server that keeps its image. */
+export function serverTraits(
+  sftp: SftpClient,
+  serverName: string | undefined,
+): Pick<FileDeviceOptions, 'storageName' | 'missingSync' | 'preferredBlockSize'> {
+  return {
+    storageName: serverName === undefined ? 'the server' : `server ${quote(serverName)}`,
+    missingSync: 'fsync@openssh.com',
+    preferredBlockSize: preferredBlockSize(sftp.limits),
+  }
 }
 
 // fsync blocks its channel: from the first write on reads have another one. A server that gives only one is no error.
@@ -339,7 +402,7 @@ const reasons: ReadonlyMap<string, string> = new Map([
 ])
 
 /** The error of opening or creating: names the path, and what the server said. */
-function pathError(what: string, path: string, error: unknown, writing: boolean): BlockDeviceError {
+export function pathError(what: string, path: string, error: unknown, writing: boolean): BlockDeviceError {
   if (error instanceof BlockDeviceError) {
     return error.message.includes(quote(path))
       ? error

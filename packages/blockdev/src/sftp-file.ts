@@ -31,6 +31,10 @@ export class SftpFile implements RandomAccessFile {
     this.canSync = canSync(sftp)
   }
 
+  get roundTripMs(): number | undefined {
+    return this.remote.roundTripMs
+  }
+
   read(offset: number, into: Uint8Array, options: AccessOptions = {}): Promise<number> {
     return this.remote.read(offset, into, { signal: options.signal })
   }
@@ -56,8 +60,8 @@ export class SftpFile implements RandomAccessFile {
 
   async space(): Promise<FileSystemSpace | undefined> {
     if (!this.#sftp.supports(fstatvfsExtension)) return undefined
-    const { availableBlocks, fragmentSize } = await this.remote.statvfs()
-    return { availableBytes: Number(availableBlocks * fragmentSize) }
+    const { availableBlocks, fragmentSize, readOnly } = await this.remote.statvfs()
+    return { availableBytes: Number(availableBlocks * fragmentSize), readOnly }
   }
 
   async close(): Promise<void> {

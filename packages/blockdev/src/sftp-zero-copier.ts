@@ -44,24 +44,7 @@ export class SftpZeroCopier implements ZeroCopier {
     if (prepared === undefined)
       throw new BlockDeviceError('ENOTSUP', 'this server cannot copy zeros', { offset, length })
     const { sftp, source, target } = prepared
-    // A range beyond the source's end can be answered with OK though nothing was copied.
-    const { size } = await source.stat()
-    if (size !== copyPieceBytes)
-      throw new BlockDeviceError('EIO', `the scratch file has ${size} bytes, not ${copyPieceBytes}`, {
-        offset,
-        length,
-      })
-    for (let done = 0; done < length; ) {
-      signal?.throwIfAborted()
-      const piece = Math.min(copyPieceBytes, length - done)
-      await answered(
-        sftp.copyData(
-          { file: source, offset: 0, length: piece },
-          { file: target.remote, offset: offset + done },
-        ),
-      )
-      done += piece
-    }
+    await copyZeros(sftp, source, target.remote, offset, length, signal)
   }
 
   async close(): Promise<void> {
@@ -83,30 +66,60 @@ export class SftpZeroCopier implements ZeroCopier {
       if (!sftp.supports('copy-data', '1')) return await giveUp(sftp)
       const target = new SftpFile(sftp, await sftp.open(this.#options.path, 'r+'))
       if (!(await isImage(target))) return await giveUp(sftp)
-      return { sftp, target, source: await this.#scratch(sftp) }
+      const { path, onWarning } = this.#options
+      return { sftp, target, source: await scratchFile(sftp, path, onWarning) }
     } catch {
       return await giveUp(sftp)
     }
   }
+}
 
-  async #scratch(sftp: SftpClient): Promise<RemoteFile> {
-    const name = Array.from(crypto.getRandomValues(new Uint8Array(8)), (byte) =>
-      byte.toString(16).padStart(2, '0'),
-    ).join('')
-    const path = `${this.#options.path}.zeros-${name}`
-    const source = await sftp.open(path, 'wx+', { mode: 0o600 })
-    try {
-      await source.truncate(copyPieceBytes)
-    } finally {
-      await sftp.unlink(path).catch((error: unknown) => {
-        const reason = error instanceof SftpStatusError ? error.serverMessage : String(error)
-        this.#options.onWarning(
-          `the empty scratch file ${path} could not be removed on the server: ${reason}`,
-        )
-      })
-    }
-    return source
+/**
+ * Zeroes a range by copying from a scratch file, in pieces.
+ * @throws OutcomeUnknownError where no answer came; BlockDeviceError, SftpStatusError.
+ */
+export async function copyZeros(
+  sftp: SftpClient,
+  source: RemoteFile,
+  target: RemoteFile,
+  offset: number,
+  length: number,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  // A range beyond the source's end can be answered with OK though nothing was copied.
+  const { size } = await source.stat()
+  if (size !== copyPieceBytes) {
+    const message = `the scratch file has ${size} bytes, not ${copyPieceBytes}`
+    throw new BlockDeviceError('EIO', message, { offset, length })
   }
+  for (let done = 0; done < length; ) {
+    signal?.throwIfAborted()
+    const piece = Math.min(copyPieceBytes, length - done)
+    const from = { file: source, offset: 0, length: piece }
+    await answered(sftp.copyData(from, { file: target, offset: offset + done }))
+    done += piece
+  }
+}
+
+/** An empty, sparse file of `copyPieceBytes` beside the image, open and without a name. */
+export async function scratchFile(
+  sftp: SftpClient,
+  path: string,
+  onWarning: (message: string) => void,
+): Promise<RemoteFile> {
+  const random = crypto.getRandomValues(new Uint8Array(8))
+  const name = Array.from(random, (byte) => byte.toString(16).padStart(2, '0')).join('')
+  const scratch = `${path}.zeros-${name}`
+  const source = await sftp.open(scratch, 'wx+', { mode: 0o600 })
+  try {
+    await source.truncate(copyPieceBytes)
+  } finally {
+    await sftp.unlink(scratch).catch((error: unknown) => {
+      const reason = error instanceof SftpStatusError ? error.serverMessage : String(error)
+      onWarning(`the empty scratch file ${scratch} could not be removed on the server: ${reason}`)
+    })
+  }
+  return source
 }
 
 // Closing the channel closes its handles.

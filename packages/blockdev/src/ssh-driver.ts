@@ -1,8 +1,8 @@
 // The one file that joins SSH, SFTP and the device: from a location to a disk. Host-independent: whoever uses it hands in
 // how to connect and what to believe by default (node.ts does, for Node).
-// Owns the session: closing the device says goodbye, and a failed opening leaves nothing behind.
+// Every connection of a device is made here in the same way: at open, for more connections, and after a loss. Closing the
+// device says goodbye, and a failed opening leaves nothing behind.
 
-import { SftpClient } from '@sshblock/sftp'
 import {
   AuthError,
   type AuthMethod,
@@ -19,22 +19,26 @@ import {
 import { BlockDeviceError } from './errors.ts'
 import { type HostKeyCheck, isOpenSshFingerprint } from './host-key-check.ts'
 import { type Location, type LocationInput, parseLocation } from './location.ts'
+import type { CommandResult, SftpConnection, SftpConnector } from './sftp-connector.ts'
 import {
-  type CreateOptions,
-  createDeviceOnSftp,
-  openDeviceOnSftp,
-  type ServerInfo,
-  type SftpDevice,
-  type SftpDeviceOptions,
-} from './sftp-device.ts'
+  type CreateOnConnectorOptions,
+  createDeviceOnConnector,
+  type OpenOnConnectorOptions,
+  openDeviceOnConnector,
+} from './sftp-connector-device.ts'
+import type { ServerInfo, SftpDevice } from './sftp-device.ts'
 
-/** What the driver needs of a session; the transport's Session has it. */
-export type DriverSession = Pick<Session, 'info' | 'openSubsystem' | 'close'>
+/**
+ * What the driver needs of a session; the transport's Session has it. Without `closed` a loss is noticed by the channels alone,
+ * without `exec` old sessions cannot be fenced by their processes.
+ */
+export type DriverSession = Pick<Session, 'info' | 'openSubsystem' | 'close'> &
+  Partial<Pick<Session, 'exec' | 'closed' | 'failure' | 'destroy'>>
 
 /** What the driver asks a connection for; the rest is up to whoever connects. */
 export type ConnectTarget = Pick<
   ClientOptions,
-  'host' | 'username' | 'hostKeyPolicy' | 'auth' | 'signal' | 'trace'
+  'host' | 'username' | 'hostKeyPolicy' | 'auth' | 'signal' | 'trace' | 'keepalive'
 > & { port: number }
 
 /** What differs from host to host. */
@@ -58,23 +62,19 @@ export interface ConnectionOptions {
   trace?: ClientOptions['trace']
   /**
    * Connects in the place of the host's way: for a server in the same process (`() => server.connect()`), a jump host, a
-   * WebSocket. Whoever connects here answers for host key and authentication; the device closes the session.
+   * WebSocket. It is called again for more connections and after a loss, and has to bring a new session each time. Whoever
+   * connects here answers for host key and authentication; the device closes the session.
    */
   connect?: (target: ConnectTarget) => Promise<DriverSession>
-  /** How long an SFTP request may go unanswered, in milliseconds. */
-  requestTimeoutMs?: number
-  /**
-   * Whether more SFTP channels may be opened on the connection than one: reads go on while a flush is under way, and long
-   * zeros are copied on the server. Default true; a server that refuses is no error.
-   */
-  moreChannels?: boolean
+  /** When a silent connection counts as lost. Default: asked after 5000 ms without a byte, lost after 3 questions. */
+  keepalive?: ClientOptions['keepalive']
 }
 
 /** Options of an opening by location; what the driver itself fills in is left out. */
-type ByLocation<T> = Omit<T, 'openChannel' | 'serverName' | 'serverInfo' | 'release'> & ConnectionOptions
+type ByLocation<T> = Omit<T, 'serverName' | 'trace'> & ConnectionOptions
 
-export type OpenBlockDeviceOptions = ByLocation<SftpDeviceOptions>
-export type CreateBlockDeviceOptions = ByLocation<CreateOptions>
+export type OpenBlockDeviceOptions = ByLocation<OpenOnConnectorOptions>
+export type CreateBlockDeviceOptions = ByLocation<CreateOnConnectorOptions>
 
 /**
  * Opens a disk image on an SSH server.
@@ -83,72 +83,108 @@ export type CreateBlockDeviceOptions = ByLocation<CreateOptions>
  *   ('ECONNREFUSED', 'ENOTFOUND', ...), ProtocolError where it is no SSH server, ChannelClosedError where it has no sftp
  *   subsystem, and the other errors of the transport.
  */
-export function openSshDevice(
+export async function openSshDevice(
   location: LocationInput,
   options: OpenBlockDeviceOptions,
   host: DriverHost,
 ): Promise<SftpDevice> {
-  return onServer(location, options, host, (sftp, path, connection) =>
-    openDeviceOnSftp(sftp, path, { ...options, ...connection }),
-  )
+  const { connector, path, defaults } = connectorFor(location, options, host)
+  return openDeviceOnConnector(connector, path, { ...defaults, ...options })
 }
 
 /**
  * Creates a disk image on an SSH server and opens it for writing.
  * @throws as openSshDevice and createDeviceOnSftp.
  */
-export function createSshDevice(
+export async function createSshDevice(
   location: LocationInput,
   options: CreateBlockDeviceOptions,
   host: DriverHost,
 ): Promise<SftpDevice> {
-  return onServer(location, options, host, (sftp, path, connection) =>
-    createDeviceOnSftp(sftp, path, { ...options, ...connection }),
-  )
+  const { connector, path, defaults } = connectorFor(location, options, host)
+  return createDeviceOnConnector(connector, path, { ...defaults, ...options })
 }
 
-type Opener = (
-  sftp: SftpClient,
-  path: string,
-  connection: Pick<SftpDeviceOptions, 'openChannel' | 'serverName' | 'serverInfo' | 'release'>,
-) => Promise<SftpDevice>
-
-async function onServer(
+function connectorFor(
   input: LocationInput,
-  options: ConnectionOptions & Pick<SftpDeviceOptions, 'signal' | 'onWarning'>,
+  options: ConnectionOptions & Pick<OpenBlockDeviceOptions, 'onWarning'>,
   host: DriverHost,
-  open: Opener,
-): Promise<SftpDevice> {
+): {
+  connector: SftpConnector
+  path: string
+  defaults: Pick<OpenOnConnectorOptions, 'serverName' | 'maxConnections'>
+} {
   const location = parseLocation(
     input,
     options.onWarning === undefined ? {} : { onWarning: options.onWarning },
   )
-  const session = await connect(location, options, host)
-  try {
-    // The signal is for this opening, not for channels that are opened later.
-    const openChannel = () => openSftp(session, options, undefined)
-    const sftp = await openSftp(session, options, options.signal)
-    return await open(sftp, location.path, {
-      ...(options.moreChannels === false ? {} : { openChannel }),
+  return {
+    connector: {
+      connect: async (signal) => sftpConnection(location, await connect(location, options, host, signal)),
+    },
+    path: location.path,
+    defaults: {
       serverName: location.server.host,
-      serverInfo: serverInfo(location, session),
-      release: async () => {
-        await sftp.close()
-        await session.close()
-      },
-    })
-  } catch (error) {
-    await session.close().catch(() => {})
-    throw error
+      // Nobody shall be asked for a password in the middle of a transfer.
+      ...(options.auth?.some(asksSomebody) === true ? { maxConnections: 1 } : {}),
+    },
   }
 }
 
+function asksSomebody(method: AuthMethod): boolean {
+  return (
+    method.type === 'keyboard-interactive' ||
+    (method.type === 'password' && typeof method.password === 'function')
+  )
+}
+
+/** A session as a device's connector hands it out. */
+function sftpConnection(location: Location, session: DriverSession): SftpConnection {
+  const { info } = session
+  const exec = session.exec?.bind(session)
+  const over = session.closed ?? new Promise<void>(() => {})
+  return {
+    identity: { hostKey: info.hostKey.blob, user: info.user },
+    serverInfo: serverInfo(location, session),
+    serverIdentification: info.peerIdentification,
+    get roundTripMs() {
+      return session.info.roundTripMs
+    },
+    openChannel: (signal) => session.openSubsystem('sftp', signal === undefined ? {} : { signal }),
+    exec:
+      exec === undefined
+        ? undefined
+        : async (command, signal): Promise<CommandResult> => {
+            const channel = await exec(command, { signal })
+            // Where something else than the command is run, it shall not wait for input.
+            channel.end()
+            const { stdout, exit } = await channel.collect({ maxBytes: maxCommandOutput, signal })
+            return { status: exit.type === 'status' ? exit.status : undefined, stdout }
+          },
+    over: over.then(
+      () => session.failure ?? new Error('the connection is closed'),
+      (error: unknown) => (error instanceof Error ? error : new Error(String(error))),
+    ),
+    close: () => session.close(),
+    destroy: () => {
+      if (session.destroy !== undefined) session.destroy()
+      else void session.close().catch(() => {})
+    },
+  }
+}
+
+/** Bytes that a command of ours prints at most. */
+const maxCommandOutput = 4 * 1024 * 1024
+
+const defaultKeepalive = { intervalMs: 5000, maxMissed: 3 }
+
 async function connect(
   { server, user, hostKeyCheck }: Location,
-  options: ConnectionOptions & Pick<SftpDeviceOptions, 'signal'>,
+  options: ConnectionOptions,
   host: DriverHost,
+  signal: AbortSignal,
 ): Promise<DriverSession> {
-  const { signal, trace } = options
+  const { trace } = options
   try {
     // What the host would add is not looked up where somebody else connects.
     const own = options.connect
@@ -160,7 +196,8 @@ async function connect(
         options.hostKeyPolicy ??
         (own === undefined ? await policyFor(hostKeyCheck, server, host) : refuseEverybody),
       auth: options.auth ?? (own === undefined ? await host.authentication() : []),
-      ...(signal === undefined ? {} : { signal }),
+      keepalive: { ...defaultKeepalive, ...options.keepalive },
+      signal,
       ...(trace === undefined ? {} : { trace }),
     })
   } catch (error) {
@@ -176,20 +213,6 @@ const refuseEverybody: HostKeyPolicy = () => ({
   problem: 'no-policy',
   message: 'connect() was given no host key policy',
 })
-
-async function openSftp(
-  session: DriverSession,
-  { trace, requestTimeoutMs }: ConnectionOptions,
-  signal: AbortSignal | undefined,
-): Promise<SftpClient> {
-  const channel = await session.openSubsystem('sftp', signal === undefined ? {} : { signal })
-  return SftpClient.open(channel, {
-    serverIdentification: session.info.peerIdentification,
-    ...(signal === undefined ? {} : { signal }),
-    ...(trace === undefined ? {} : { trace }),
-    ...(requestTimeoutMs === undefined ? {} : { requestTimeoutMs }),
-  })
-}
 
 async function policyFor(
   check: HostKeyCheck,

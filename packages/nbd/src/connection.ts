@@ -25,7 +25,8 @@ export interface ConnectionOptions {
   exports: ExportTable
   pool: BufferPool
   counters: Counters
-  maxBytesInFlight: number
+  /** Asked at each request. */
+  maxBytesInFlight: () => number
   maxRequestsInFlight: number
   negotiationTimeoutMs: number
   /** Runs a function at the end of the event loop's turn: replies of one turn leave together. */
@@ -189,8 +190,10 @@ export class Connection {
 
   #consumed(at: number): void {
     this.#at = at
-    if (at === this.#chunks[0]!.length) {
+    const chunk = this.#chunks[0]!
+    if (at === chunk.length) {
       this.#chunks.shift()
+      this.#wire.usedUp(chunk)
       this.#at = 0
     }
   }

@@ -24,6 +24,9 @@ export function nbdErrorOf(error: unknown, type: number): number {
       return nbdError.enospc
     case 'ENOMEM':
       return nbdError.enomem
+    // The device has failed for good: "server is in the process of being shut down" is what comes nearest.
+    case 'ESHUTDOWN':
+      return nbdError.eshutdown
     case 'ENOTSUP':
     case 'EOPNOTSUPP':
       return type === command.trim || type === command.writeZeroes ? nbdError.enotsup : nbdError.einval

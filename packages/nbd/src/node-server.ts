@@ -4,6 +4,7 @@
 import { setMaxListeners } from 'node:events'
 import { createServer, type Server, type Socket } from 'node:net'
 import { UsageError } from '@sshblock/transport/errors'
+import { releaseMemory } from '@sshblock/transport/node-memory'
 import { BufferPool } from './buffer-pool.ts'
 import { Connection } from './connection.ts'
 import type { NbdExport, NbdExportResolver } from './export.ts'
@@ -40,7 +41,13 @@ export interface NbdServerOptions {
   listen: NbdListen
   /** Clients at once; further ones are turned away. A client that vanished counts until its calls have settled. Default 16. */
   maxClients?: number
-  /** Payload bytes of one client's unanswered requests, beyond which its next request waits unread. Default 64 MiB. */
+  /**
+   * Payload bytes of the unanswered requests of all clients together, of which each client has an equal share. One request is
+   * always let in. What is best is what the way to the device holds: its bytes per second times its round trip; more makes
+   * buffers grow, and everything slower. Default 64 MiB.
+   */
+  maxBytesInFlight?: number
+  /** The same of one client, beyond which its next request waits unread. Default: its share. */
   maxBytesInFlightPerClient?: number
   /** Unanswered requests of one client, beyond which the next waits unread. Default 256. */
   maxRequestsInFlightPerClient?: number
@@ -96,6 +103,7 @@ class NodeNbdServer implements NbdServer {
   readonly #onEvent: (event: NbdServerEvent) => void
   readonly #maxClients: number
   readonly #maxBytesInFlight: number
+  readonly #maxBytesInFlightPerClient: number
   readonly #maxRequestsInFlight: number
   readonly #negotiationTimeoutMs: number
   readonly #shutdownTimeoutMs: number
@@ -104,10 +112,11 @@ class NodeNbdServer implements NbdServer {
 
   constructor(exports: readonly NbdExport[] | NbdExportResolver, options: NbdServerOptions) {
     this.#maxClients = limit('maxClients', options.maxClients, defaultMaxClients)
-    this.#maxBytesInFlight = limit(
+    this.#maxBytesInFlight = limit('maxBytesInFlight', options.maxBytesInFlight, defaultMaxBytesInFlight)
+    this.#maxBytesInFlightPerClient = limit(
       'maxBytesInFlightPerClient',
       options.maxBytesInFlightPerClient,
-      defaultMaxBytesInFlight,
+      this.#maxBytesInFlight,
     )
     this.#maxRequestsInFlight = limit(
       'maxRequestsInFlightPerClient',
@@ -200,6 +209,11 @@ class NodeNbdServer implements NbdServer {
     await this.#exports.finish()
   }
 
+  /** What one client may have in flight now. */
+  #clientShareBytes(): number {
+    return Math.min(this.#maxBytesInFlightPerClient, this.#maxBytesInFlight / Math.max(1, this.#clients.size))
+  }
+
   #accept(socket: Socket): void {
     if (this.#closing !== undefined || this.#clients.size >= this.#maxClients) {
       this.#counters.refusedClients++
@@ -214,7 +228,7 @@ class NodeNbdServer implements NbdServer {
       exports: this.#exports,
       pool: this.#pool,
       counters: this.#counters,
-      maxBytesInFlight: this.#maxBytesInFlight,
+      maxBytesInFlight: () => this.#clientShareBytes(),
       maxRequestsInFlight: this.#maxRequestsInFlight,
       negotiationTimeoutMs: this.#negotiationTimeoutMs,
       atEndOfTurn: setImmediate,
@@ -265,6 +279,7 @@ function wireOf(socket: Socket): Wire {
       })
       if (last > 0) socket.uncork()
     },
+    usedUp: releaseMemory,
     pause: () => void socket.pause(),
     resume: () => void socket.resume(),
     end: () => socket.destroySoon(),

@@ -7,6 +7,8 @@ export interface Wire {
    * when the operating system has taken them, and may never be called once the wire is gone. One write at a time.
    */
   write(pieces: readonly Uint8Array[], done: () => void): void
+  /** Takes back a chunk that was received and is used up; nobody looks at it afterwards. */
+  usedUp(chunk: Uint8Array): void
   pause(): void
   resume(): void
   /** Closes after what was written. */

@@ -4,9 +4,11 @@
 //   - A failed fsync is never forgotten. The kernel reports an error once and drops the pages: the next fsync says OK though
 //     the data is gone. So everything written since the last good fsync counts as lost, and flushes fail until every lost
 //     byte was written again (by a write that began after the failure) and synced.
+//   - A storage that keeps what is not durable (NotSyncedYetError) loses nothing by a sync that fails.
 // Owns the sets of dirty and lost ranges; keeps no data.
 
 import { BlockDeviceError } from '../errors.ts'
+import { NotSyncedYetError } from '../random-access-file.ts'
 import type { FilePool, PooledFile } from './file-pool.ts'
 import { IntervalSet } from './interval-set.ts'
 import { callError } from './storage-error.ts'
@@ -133,6 +135,12 @@ export class FlushBarrier {
     const results = await Promise.allSettled(members.map(syncMember))
     const failed = results.find((result) => result.status === 'rejected')
     if (failed === undefined) return
+    if (failed.reason instanceof NotSyncedYetError) {
+      for (const member of members) this.#unsynced.add(member)
+      this.#dirty.addAll(covered)
+      this.#sizeChanged ||= sizeCovered
+      throw callError('flush', failed.reason)
+    }
     this.#failures++
     this.#lastFailure = failed.reason
     this.#lost.addAll(covered)

@@ -82,6 +82,13 @@ export class IntervalSet {
     return at < this.#starts.length && this.#starts[at]! <= start
   }
 
+  /** Whether any byte of the range is in the set. */
+  overlaps(start: number, end: number): boolean {
+    if (start >= end) return false
+    const at = this.#firstEndingAtOrAfter(start + 1)
+    return at < this.#starts.length && this.#starts[at]! < end
+  }
+
   /** The ranges, clipped to [start, end), in order. */
   *within(start = 0, end = Number.POSITIVE_INFINITY): Generator<{ start: number; end: number }> {
     if (start >= end) return

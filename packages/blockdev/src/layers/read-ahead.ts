@@ -5,7 +5,9 @@
 //   - A write that touches a stream's region, or continues it (reading turns to writing), drops its read-ahead.
 //   - A forced seek drops everything.
 // Never stale: fetched bytes are read under a hold of the range lock, a writer makes that hold give up, and the writer
-// drops finished ones before its first byte leaves. Buffers are this layer's own; callers get copies.
+// drops finished ones before its first byte leaves. Buffers are this layer's own, and used again; callers get copies.
+// What callers have under way counts in the window: who keeps many reads in flight gets the bytes straight into his
+// buffers, without a copy.
 // Deliberately not a cache: bytes are handed out once, in order, and forgotten.
 
 import { untilAborted } from './abort.ts'
@@ -14,7 +16,7 @@ import type { Hold } from './range-lock.ts'
 export interface ReadAheadOptions {
   /** First window of a stream, in bytes. Default 128 KiB. */
   initialBytes?: number
-  /** Largest window of a stream, in bytes. Default 8 MiB. 0 turns read-ahead off. */
+  /** Largest window of a stream, in bytes: what is asked for and not there yet. Default 16 MiB. 0 turns read-ahead off. */
   maxBytes?: number
   /** Smallest piece that is fetched at once, in bytes. Default 128 KiB. */
   pieceBytes?: number
@@ -22,6 +24,8 @@ export interface ReadAheadOptions {
   maxStreams?: number
   /** Fetched ahead and not yet asked for, all streams together, in bytes. Default 32 MiB. */
   totalBytes?: number
+  /** Monotonic clock in milliseconds, for tests. */
+  now?: () => number
 }
 
 /** Counters since open, for people and tests. */
@@ -45,6 +49,8 @@ export interface ReadAheadSource {
   tryHold(offset: number, length: number, onConflict: () => void): Hold | undefined
   /** End of what may be fetched, in bytes. */
   end(): number
+  /** What the way to the storage and back costs when nothing waits, in milliseconds, where that is known. */
+  roundTripMs?(): number | undefined
 }
 
 /** Bytes fetched, or being fetched, ahead. */
@@ -55,6 +61,12 @@ interface Block {
   readonly abort: AbortController
   /** Resolves to whether `bytes` may be used; never rejects. */
   readonly ready: Promise<boolean>
+  /** `ready` has resolved: nothing fills `bytes` any more. */
+  settled: boolean
+  /** In no stream any more. */
+  left: boolean
+  /** Reads that copy from it, or will. */
+  readers: number
 }
 
 interface Stream {
@@ -63,12 +75,30 @@ interface Stream {
   next: number
   /** Bytes to keep fetched beyond `next`; 0 until a second read continued the first, and again after a drop. */
   window: number
+  /** Bytes of reads of this stream that are under way. */
+  reading: number
+  /** How many fetches had been answered when the window last grew. */
+  grownAt: number
   /** Contiguous, in order; the first one covers `next` or begins there. */
   blocks: Block[]
 }
 
 const defaultPieceBytes = 128 * 1024
+const defaultMaxBytes = 16 * 1024 * 1024
 const largestFetch = 1024 * 1024
+/**
+ * A fetch that took this many times the fastest one has waited in a queue: windows hold about as much as the storage gives
+ * in that time, and larger ones would only fill memory.
+ */
+const queuedFactor = 2
+/** Fetches below this say nothing of queues, in milliseconds; where the round trip is known, less is needed to say that. */
+const unhurriedMs = { unknown: 10, known: 4 } as const
+/** Fetches that take this long at least come from afar, in milliseconds. */
+const farMs = 20
+/** A window that grew is worth it where bytes come faster by this factor, queue or not. */
+const worthIt = 1.2
+/** Buffers kept for the next blocks, in bytes. */
+const maxSpareBytes = 8 * 1024 * 1024
 /** Reads remembered as possible beginnings of a stream. */
 const maxCandidates = 32
 
@@ -88,6 +118,17 @@ export class ReadAhead {
   readonly #pieceBytes: number
   readonly #maxStreams: number
   readonly #totalBytes: number
+  readonly #now: () => number
+  /** How long the fastest fetch of this layer took, and the latest one. */
+  #leastMs = Number.POSITIVE_INFINITY
+  #latestMs = 0
+  /** Bytes a millisecond in the span before this one, whether they were more than in the one before that, and this span. */
+  #rate = 0
+  #isFaster = false
+  #rateFrom = 0
+  #rateBytes = 0
+  /** Fetches that succeeded. */
+  #answers = 0
   /** Streams that read ahead, the most recently read first. */
   #active: Stream[] = []
   /** Reads that a stream may begin with, and streams that were dropped, by where they would go on; the oldest first. */
@@ -95,17 +136,20 @@ export class ReadAhead {
   /** The stream read last, where that was an active one. */
   #lastRead: Stream | undefined
   readonly #underWay = new Set<Block>()
+  /** Buffers of blocks that were used up, of one length. */
+  #spare: Uint8Array[] = []
   #aheadBytes = 0
   #reads = 0
   #stopped = false
 
   constructor(source: ReadAheadSource, options: ReadAheadOptions = {}) {
     this.#source = source
-    this.#maxBytes = options.maxBytes ?? 8 * 1024 * 1024
+    this.#maxBytes = options.maxBytes ?? defaultMaxBytes
     this.#initialBytes = Math.min(options.initialBytes ?? defaultPieceBytes, this.#maxBytes)
     this.#pieceBytes = options.pieceBytes ?? defaultPieceBytes
     this.#maxStreams = options.maxStreams ?? 8
     this.#totalBytes = options.totalBytes ?? 32 * 1024 * 1024
+    this.#now = options.now ?? (() => performance.now())
   }
 
   /** Fetched ahead (or being fetched) and not yet asked for, in bytes. */
@@ -123,7 +167,7 @@ export class ReadAhead {
     if (stream === undefined) {
       this.stats.otherReads++
       if (this.#reads === 0) this.#seek()
-      stream = { last: offset, next: end, window: 0, blocks: [] }
+      stream = { last: offset, next: end, window: 0, reading: 0, grownAt: 0, blocks: [] }
       this.#remember(stream)
     } else {
       this.stats.sequentialReads++
@@ -131,18 +175,19 @@ export class ReadAhead {
       at = Math.min(end, blocks.at(-1)?.end ?? offset)
       stream.last = offset
       stream.next = end
-      stream.window = Math.min(
-        this.#maxBytes,
-        stream.window === 0 ? Math.max(this.#initialBytes, 2 * into.length) : stream.window * 2,
-      )
+      this.#grow(stream, into.length)
       this.#activate(stream)
     }
     this.#reads++
+    stream.reading += into.length
     const direct =
-      at < end ? this.#source.fetch(at, at === offset ? into : into.subarray(at - offset), signal) : undefined
+      at < end ? this.#fetch(at, at === offset ? into : into.subarray(at - offset), signal) : undefined
     if (stream.window > 0) this.#fetchAhead(stream, into.length)
     const whole = blocks.length === 0 ? direct! : this.#assemble(offset, into, blocks, direct, signal)
-    return whole.finally(() => this.#reads--)
+    return whole.finally(() => {
+      this.#reads--
+      stream.reading -= into.length
+    })
   }
 
   /**
@@ -169,6 +214,46 @@ export class ReadAhead {
     this.#stopped = true
     this.forceSeek()
     await Promise.all([...this.#underWay].map((block) => block.ready))
+  }
+
+  // Doubles the window, unless answers wait in a queue already. Reads that alone fill the window prove nothing until one of
+  // them is answered.
+  #grow(stream: Stream, readLength: number): void {
+    const { window } = stream
+    if (window === 0) {
+      stream.window = Math.min(this.#maxBytes, Math.max(this.#initialBytes, 2 * readLength))
+    } else {
+      const roundTripMs = this.#source.roundTripMs?.()
+      const leastMs = Math.min(this.#leastMs, roundTripMs ?? this.#leastMs)
+      const floorMs = roundTripMs === undefined ? unhurriedMs.unknown : unhurriedMs.known
+      const queued = this.#latestMs > Math.max(queuedFactor * leastMs, floorMs) && !this.#faster()
+      if (queued) return
+      const isUnproved = stream.reading >= window && stream.grownAt === this.#answers
+      // From afar the first answer comes late: until then as much is fetched ahead as the caller asks for himself.
+      if (isUnproved && (roundTripMs ?? 0) < farMs) return
+      const most = isUnproved ? Math.max(window, 2 * (stream.reading + readLength)) : this.#maxBytes
+      stream.window = Math.min(this.#maxBytes, 2 * window, most)
+    }
+    stream.grownAt = this.#answers
+  }
+
+  // Whether bytes come faster and faster over a long way: what waits there waits for limits below that are still growing.
+  #faster(): boolean {
+    const spanMs = this.#now() - this.#rateFrom
+    if (this.#leastMs < farMs || spanMs < this.#leastMs) return this.#isFaster
+    const rate = this.#rateBytes / spanMs
+    this.#isFaster = rate > worthIt * this.#rate
+    this.#rate = rate
+    this.#rateFrom = this.#now()
+    this.#rateBytes = 0
+    return this.#isFaster
+  }
+
+  #answered(begunAt: number, bytes: number): void {
+    this.#answers++
+    this.#rateBytes += bytes
+    this.#latestMs = this.#now() - begunAt
+    if (this.#latestMs < this.#leastMs) this.#leastMs = this.#latestMs
   }
 
   // The stream that a read at this offset continues.
@@ -205,8 +290,10 @@ export class ReadAhead {
     const taken: Block[] = []
     for (let block = stream.blocks[0]; block !== undefined && block.offset < end; block = stream.blocks[0]) {
       taken.push(block)
+      block.readers++
       this.#aheadBytes -= Math.min(end, block.end) - Math.max(stream.next, block.offset)
       if (block.end > end) break
+      block.left = true
       stream.blocks.shift()
     }
     return taken
@@ -233,14 +320,42 @@ export class ReadAhead {
   }
 
   async #serve(block: Block, from: number, into: Uint8Array, signal: AbortSignal | undefined): Promise<void> {
-    const usable = await untilAborted(block.ready, signal)
-    if (!usable) return this.#source.fetch(from, into, signal)
-    into.set(block.bytes.subarray(from - block.offset, from - block.offset + into.length))
-    this.stats.servedBytes += into.length
+    let usable = false
+    try {
+      usable = await untilAborted(block.ready, signal)
+      if (usable) {
+        into.set(block.bytes.subarray(from - block.offset, from - block.offset + into.length))
+        this.stats.servedBytes += into.length
+      }
+    } finally {
+      block.readers--
+      this.#recycle(block)
+    }
+    if (!usable) await this.#source.fetch(from, into, signal)
+  }
+
+  async #fetch(offset: number, into: Uint8Array, signal: AbortSignal | undefined): Promise<void> {
+    const begunAt = this.#now()
+    await this.#source.fetch(offset, into, signal)
+    this.#answered(begunAt, into.length)
+  }
+
+  // A buffer goes on to another block when nobody reads it, nothing fills it, and no stream would serve it.
+  #recycle(block: Block): void {
+    if (!block.left || !block.settled || block.readers > 0 || this.#stopped) return
+    const { length } = block.bytes
+    if (this.#spare[0]?.length !== length) this.#spare = []
+    if ((this.#spare.length + 1) * length <= maxSpareBytes) this.#spare.push(block.bytes)
+  }
+
+  #buffer(length: number): Uint8Array {
+    const spare = this.#spare[0]?.length === length ? this.#spare.pop() : undefined
+    return spare ?? new Uint8Array(length)
   }
 
   #fetchAhead(stream: Stream, readLength: number): void {
-    const target = Math.min(stream.next + stream.window, this.#source.end())
+    const wanted = Math.max(0, stream.window - stream.reading)
+    const target = Math.min(stream.next + wanted, this.#source.end())
     const piece = Math.min(largestFetch, Math.max(this.#pieceBytes, readLength, stream.window >>> 2))
     let from = stream.blocks.at(-1)?.end ?? stream.next
     while (!this.#stopped && from < target) {
@@ -259,11 +374,15 @@ export class ReadAhead {
     const abort = new AbortController()
     const hold = this.#source.tryHold(offset, length, () => abort.abort())
     if (hold === undefined) return undefined
-    const bytes = new Uint8Array(length)
+    const bytes = this.#buffer(length)
     this.#aheadBytes += length
     this.stats.fetchedBytes += length
+    const begunAt = this.#now()
     const settle = (usable: boolean): boolean => {
+      if (usable) this.#answered(begunAt, length)
       this.#underWay.delete(block)
+      block.settled = true
+      this.#recycle(block)
       hold.release()
       return usable
     }
@@ -272,7 +391,8 @@ export class ReadAhead {
       () => settle(true),
       () => settle(false),
     )
-    const block: Block = { offset, end: offset + length, bytes, abort, ready }
+    const state = { settled: false, left: false, readers: 0 }
+    const block: Block = { offset, end: offset + length, bytes, abort, ready, ...state }
     this.#underWay.add(block)
     return block
   }
@@ -285,9 +405,12 @@ export class ReadAhead {
     const { blocks } = stream
     for (const block of blocks) {
       this.#aheadBytes -= block.end - Math.max(stream.next, block.offset)
+      block.left = true
       block.abort.abort()
+      this.#recycle(block)
     }
     stream.blocks = []
+    if (this.#active.length === 0) this.#spare = []
     this.#remember(stream)
     return blocks.length > 0
   }
