@@ -5,7 +5,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
 import type { NodeConnectionOptions } from '@sshblock/blockdev/node'
-import { NodeBackend, serveSftp } from '@sshblock/sftp/node'
+import { NodeBackend, SessionEpochs, serveSftp } from '@sshblock/sftp/node'
 import {
   AuthorizedKeys,
   addKnownHost,
@@ -49,11 +49,12 @@ async function serveFolder(folder: string): Promise<EmbeddedServer> {
   const root = join(folder, 'files')
   await mkdir(root)
   const backend = new NodeBackend({ root })
+  const epochs = new SessionEpochs()
   const server = await listen({
     host,
     hostKeys: [signerFromPrivateKey(nodeCrypto, hostKey)],
     auth: { authorizedKeys: (name) => (name === user ? authorized : undefined) },
-    subsystems: { sftp: (channel) => serveSftp(channel, backend).finished },
+    subsystems: { sftp: (channel) => serveSftp(channel, backend, { epochs }).finished },
   })
   const knownHosts = join(folder, 'known_hosts')
   const keyFile = join(folder, 'id_ed25519')

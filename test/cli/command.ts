@@ -3,10 +3,11 @@
  * terminal (`sshblock`), or on one (`onTerminal`, by Python's pty module).
  */
 import { spawn } from 'node:child_process'
-import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { build } from 'rolldown'
 import { beforeAll } from 'vitest'
 import { registerCleanup } from '../support/cleanup.ts'
 import { clientKey } from '../support/keys.ts'
@@ -17,6 +18,7 @@ import { runDir, tempDir } from '../support/temp-dir.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const main = join(root, 'packages/cli/dist/main.js')
+const series = fileURLToPath(new URL('series.mjs', import.meta.url))
 
 /** Builds the command before the tests of a file; once for all files that run at the same time. */
 export function buildsCommand(): void {
@@ -37,11 +39,29 @@ export function buildsCommand(): void {
       const { stdout } = await run(tsc, ['-b', 'packages/cli'], { cwd: root, timeoutMs: 110_000 })
       // Types of other packages are the type checker's business; what is wrong with them is built all the same.
       if (/^packages\/cli\//m.test(stdout) || !existsSync(main)) throw new Error(stdout)
+      await bundle()
       writeFileSync(done, '')
     } finally {
       if (!existsSync(done)) rmSync(lock, { recursive: true })
     }
   }, 120_000)
+}
+
+/** Everything in a few files: it starts in a third of the time, and nobody builds it anew meanwhile. */
+async function bundle(): Promise<void> {
+  const dir = join(runDir(), 'cli')
+  await build({
+    input: main,
+    platform: 'node',
+    logLevel: 'silent',
+    output: { dir: join(dir, 'dist'), format: 'esm', entryFileNames: '[name].js' },
+  })
+  copyFileSync(join(root, 'packages/cli/package.json'), join(dir, 'package.json'))
+}
+
+/** The program of a call. */
+function programOf({ asBuilt = false }: CommandOptions): string {
+  return asBuilt ? main : join(runDir(), 'cli', 'dist', 'main.js')
 }
 
 export function needsPty(): Requirement {
@@ -84,6 +104,8 @@ export async function homeFor(peer: Peer, options: HomeOptions = {}): Promise<Ho
 }
 
 export interface CommandOptions {
+  /** The files as the package has them; default: bundled from these. */
+  readonly asBuilt?: boolean
   readonly home?: Home
   readonly input?: string | Uint8Array
   readonly env?: Readonly<Record<string, string | undefined>>
@@ -110,6 +132,7 @@ function environment({ home, env }: CommandOptions): Record<string, string> {
 }
 
 export interface Running {
+  readonly pid: number | undefined
   readonly finished: Promise<Outcome>
   /** Resolves when stdout matches. */
   printed(pattern: RegExp): Promise<RegExpExecArray>
@@ -119,7 +142,10 @@ export interface Running {
 /** Starts the command without a terminal. */
 export function start(args: readonly string[], options: CommandOptions = {}): Running {
   // A session of its own: there is no terminal that could be asked, wherever the tests run.
-  const child = spawn(process.execPath, [main, ...args], { env: environment(options), detached: true })
+  const child = spawn(process.execPath, [programOf(options), ...args], {
+    env: environment(options),
+    detached: true,
+  })
   registerCleanup(
     () => {
       child.kill('SIGKILL')
@@ -128,7 +154,7 @@ export function start(args: readonly string[], options: CommandOptions = {}): Ru
   )
   const out: Buffer[] = []
   let stderr = ''
-  const timer = setTimeout(() => child.kill('SIGKILL'), options.timeoutMs ?? 20_000)
+  const timer = setTimeout(() => child.kill('SIGKILL'), options.timeoutMs ?? 45_000)
   child.stdout.on('data', (chunk: Buffer) => out.push(chunk))
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
     stderr += text
@@ -153,12 +179,46 @@ export function start(args: readonly string[], options: CommandOptions = {}): Ru
       look()
       void finished.then((outcome) => reject(new Error(`ended: ${JSON.stringify(outcome)}`)))
     })
-  return { finished, printed, kill: (signal) => child.kill(signal) }
+  return { pid: child.pid, finished, printed, kill: (signal) => child.kill(signal) }
 }
 
 /** Runs the command to its end without a terminal. */
 export function sshblock(args: readonly string[], options: CommandOptions = {}): Promise<Outcome> {
   return start(args, options).finished
+}
+
+/**
+ * Runs the command several times, one after the other, in one process: `run`, as the program calls it. For calls that are
+ * about what the command says and does, and not about being a process.
+ */
+export async function sshblockSeries(
+  calls: readonly (readonly string[])[],
+  options: CommandOptions = {},
+): Promise<Pick<Outcome, 'code' | 'stdout' | 'stderr'>[]> {
+  const child = spawn(process.execPath, [series, JSON.stringify(calls)], {
+    env: environment(options),
+    detached: true,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  registerCleanup(
+    () => {
+      child.kill('SIGKILL')
+    },
+    { onExit: () => child.kill('SIGKILL') },
+  )
+  const timer = setTimeout(() => child.kill('SIGKILL'), options.timeoutMs ?? 40_000)
+  let out = ''
+  let problem = ''
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    out += text
+  })
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    problem += text
+  })
+  const code = await new Promise((resolve) => child.on('close', resolve))
+  clearTimeout(timer)
+  if (code !== 0) throw new Error(`the series ended with ${code}: ${problem}`)
+  return JSON.parse(out)
 }
 
 /** What is printed, and what is typed then. */
@@ -177,13 +237,13 @@ export async function onTerminal(
   options: CommandOptions = {},
 ): Promise<{ output: string; code: number }> {
   const job = {
-    argv: [process.execPath, main, ...args],
+    argv: [process.execPath, programOf(options), ...args],
     env: environment(options),
     steps,
-    timeoutMs: options.timeoutMs ?? 20_000,
+    timeoutMs: options.timeoutMs ?? 45_000,
   }
   const script = fileURLToPath(new URL('on-terminal.py', import.meta.url))
-  const { stdout } = await runOrThrow('python3', [script], { input: JSON.stringify(job), timeoutMs: 30_000 })
+  const { stdout } = await runOrThrow('python3', [script], { input: JSON.stringify(job), timeoutMs: 55_000 })
   const { output, code, problem } = JSON.parse(stdout) as {
     output: string
     code: number

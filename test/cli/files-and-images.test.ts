@@ -3,13 +3,14 @@ import { randomBytes } from 'node:crypto'
 import { mkdirSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeAll, expect, test } from 'vitest'
+import { until } from '../nbd/support/serve.ts'
 import { clientKey } from '../support/keys.ts'
 import { needsOpenssh, type OpensshPeer, startOpensshServer } from '../support/openssh-server.ts'
 import { runOrThrow } from '../support/program.ts'
-import { startProxy } from '../support/proxy.ts'
+import { startProxy, type TcpProxy } from '../support/proxy.ts'
 import { describeWith } from '../support/requirements.ts'
 import { tempDir } from '../support/temp-dir.ts'
-import { buildsCommand, type Home, homeFor, sshblock } from './command.ts'
+import { buildsCommand, type Home, homeFor, sshblock, sshblockSeries, start } from './command.ts'
 
 buildsCommand()
 
@@ -29,15 +30,19 @@ describeWith([needsOpenssh()], 'against OpenSSH', () => {
 
   test('create makes a sparse image, and info tells about it and its server', async () => {
     const location = `peer:${at('new.img')}`
-    expect(await sshblock(['create', '--size', '3M', location], { home })).toMatchObject({
-      ...done,
-      stdout: '',
-    })
+    const [created, json, text, again] = await sshblockSeries(
+      [
+        ['create', '--size', '3M', location],
+        ['info', '--json', location],
+        ['info', `ssh://${peer.user}@peer${at('new.img')}`],
+        ['create', '--size', '1M', location],
+      ],
+      { home },
+    )
+    expect(created).toMatchObject({ ...done, stdout: '' })
     expect(statSync(at('new.img'))).toMatchObject({ size: 3 * mebibyte, blocks: 0 })
-
-    const json = await sshblock(['info', '--json', location], { home })
     expect(json).toMatchObject(done)
-    expect(JSON.parse(json.stdout)).toMatchObject({
+    expect(JSON.parse(json?.stdout ?? '')).toMatchObject({
       path: at('new.img'),
       size: 3 * mebibyte,
       kind: 'file',
@@ -51,12 +56,13 @@ describeWith([needsOpenssh()], 'against OpenSSH', () => {
         hostKeyFingerprint: peer.hostKeys[0]?.fingerprint,
         algorithms: { strict: true },
       },
+      connection: { state: 'connected', connections: 1, channels: 1 },
     })
-    const text = await sshblock(['info', `ssh://${peer.user}@peer${at('new.img')}`], { home })
-    expect(text.stdout).toContain('size            3145728 bytes (3 MiB)\n')
-    expect(text.stdout).toContain(`host key        ssh-ed25519 ${peer.hostKeys[0]?.fingerprint}\n`)
+    expect(text?.stdout).toContain('size            3145728 bytes (3 MiB)\n')
+    expect(text?.stdout).toContain('connection      connected, 1 connection, 1 channel\n')
+    expect(text?.stdout).toContain(`host key        ssh-ed25519 ${peer.hostKeys[0]?.fingerprint}\n`)
 
-    expect(await sshblock(['create', '--size', '1M', location], { home })).toMatchObject({
+    expect(again).toMatchObject({
       code: 1,
       stderr: `sshblock: cannot create '${location}': exists already; --overwrite replaces it\n`,
     })
@@ -91,28 +97,31 @@ describeWith([needsOpenssh()], 'against OpenSSH', () => {
     const local = join(dir, 'local.img')
     writeFileSync(local, randomBytes(mebibyte))
     truncateSync(local, 70 * mebibyte + 123)
-    const up = await sshblock(['cp', '--verify', '--json', local, `peer:${at('up.img')}`], { home })
+    const down = join(dir, 'down.img')
+    const [up, back, existing, between] = await sshblockSeries(
+      [
+        ['cp', '--verify', '--json', local, `peer:${at('up.img')}`],
+        ['cp', `peer:${at('up.img')}`, down],
+        ['cp', local, `peer:${at('up.img')}`],
+        ['cp', '--overwrite', `peer:${at('up.img')}`, `peer:${at('twin.img')}`],
+      ],
+      { home },
+    )
     expect(up).toMatchObject(done)
-    expect(JSON.parse(up.stdout)).toMatchObject({
+    expect(JSON.parse(up?.stdout ?? '')).toMatchObject({
       size: 70 * mebibyte + 123,
       dataBytes: mebibyte,
       verified: true,
     })
     expect(statSync(at('up.img')).size).toBe(70 * mebibyte + 123)
     expect(statSync(at('up.img')).blocks * 512).toBeLessThan(2 * mebibyte)
-
-    const down = join(dir, 'down.img')
-    expect(await sshblock(['cp', `peer:${at('up.img')}`, down], { home })).toMatchObject(done)
+    expect(back).toMatchObject(done)
     await runOrThrow('cmp', [local, down])
     expect(statSync(down).blocks * 512).toBeLessThan(2 * mebibyte)
     expect(readdirSync(dir).sort()).toEqual(['down.img', 'local.img'])
-
-    expect(await sshblock(['cp', local, `peer:${at('up.img')}`], { home })).toMatchObject({
+    expect(existing).toMatchObject({
       code: 1,
       stderr: `sshblock: cannot copy to 'peer:${at('up.img')}': exists already; --overwrite replaces it\n`,
-    })
-    const between = await sshblock(['cp', '--overwrite', `peer:${at('up.img')}`, `peer:${at('twin.img')}`], {
-      home,
     })
     expect(between).toMatchObject(done)
     await runOrThrow('cmp', [local, at('twin.img')])
@@ -136,31 +145,74 @@ describeWith([needsOpenssh()], 'against OpenSSH', () => {
     await runOrThrow('cmp', [source, target])
   })
 
-  test('a connection that is lost ends a copy with 255 and keeps what was copied', async () => {
-    writeFileSync(at('lost.img'), randomBytes(4 * mebibyte))
+  /** A home in which 'peer' is reached through a proxy. */
+  async function throughProxy(): Promise<{ proxy: TcpProxy; home: Home }> {
     const proxy = await startProxy({
       target: { host: peer.host, port: peer.port },
       cut: { direction: 'toClient', afterBytes: 2 * mebibyte, how: 'rst' },
     })
-    const slow = await homeFor(peer, { port: proxy.port, config: ['HostKeyAlias known'], known: false })
-    writeFileSync(slow.path('.ssh', 'known_hosts'), `known ${peer.hostKeys[0]?.publicLine}\n`)
+    const through = await homeFor(peer, { port: proxy.port, config: ['HostKeyAlias known'], known: false })
+    writeFileSync(through.path('.ssh', 'known_hosts'), `known ${peer.hostKeys[0]?.publicLine}\n`)
+    return { proxy, home: through }
+  }
+
+  test('a connection that is lost ends a copy that is not to wait with 255, and what was copied is kept', async () => {
+    writeFileSync(at('lost.img'), randomBytes(4 * mebibyte))
     const target = join(tempDir(), 'lost.img')
-    const outcome = await sshblock(['cp', `peer:${at('lost.img')}`, target], { home: slow })
+    const outcome = await sshblock(['cp', '--reconnect-delay', '0', `peer:${at('lost.img')}`, target], {
+      home: (await throughProxy()).home,
+    })
     expect(outcome.code).toBe(255)
-    expect(outcome.stderr).toMatch(/^sshblock: cannot copy to '.*lost\.img': .+\n$/)
+    expect(outcome.stderr).toMatch(/^sshblock: cannot copy to '.*lost\.img': .+\n$/m)
     expect(statSync(`${target}.part`).size).toBe(4 * mebibyte)
   })
+
+  test.each(['cp', 'get', 'get --resume', 'put', 'put --resume'])(
+    '%s goes on after a connection was lost',
+    async (call) => {
+      const bytes = randomBytes(6 * mebibyte)
+      const there = at(`${call}.bin`)
+      const here = join(tempDir(), 'here')
+      const upwards = call.startsWith('put')
+      writeFileSync(upwards ? here : there, bytes)
+      const { proxy, home: through } = await throughProxy()
+      proxy.setCut({ direction: upwards ? 'toServer' : 'toClient', afterBytes: 3 * mebibyte, how: 'rst' })
+      const args = [...call.split(' '), ...(upwards ? [here, `peer:${there}`] : [`peer:${there}`, here])]
+      const copying = start(args, { home: through })
+      // One loss; the next connection lasts.
+      await Promise.race([
+        until(() => proxy.connections.length > 0, 30_000),
+        copying.finished.then((outcome) => {
+          throw new Error(`ended before it connected: ${outcome.stderr}`)
+        }),
+      ])
+      proxy.setCut(undefined)
+      const { code, stderr } = await copying.finished
+      expect({ code, stderr }).toMatchObject({
+        code: 0,
+        stderr: expect.stringMatching(/^sshblock: lost the connection/),
+      })
+      expect(readFileSync(upwards ? there : here).equals(bytes)).toBe(true)
+    },
+  )
 
   test('resize grows by a difference, and shrinks only where that is asked for', async () => {
     writeFileSync(at('resize.img'), Buffer.alloc(mebibyte, 7))
     const location = `peer:${at('resize.img')}`
-    expect(await sshblock(['resize', location, '+1M'], { home })).toMatchObject(done)
-    expect(statSync(at('resize.img')).size).toBe(2 * mebibyte)
-    expect(await sshblock(['resize', location, '512'], { home })).toMatchObject({
+    const [grown, refused, shrunk] = await sshblockSeries(
+      [
+        ['resize', location, '+1M'],
+        ['resize', location, '512'],
+        ['resize', '--shrink', location, '512'],
+      ],
+      { home },
+    )
+    expect(grown).toMatchObject(done)
+    expect(refused).toMatchObject({
       code: 1,
       stderr: `sshblock: cannot resize '${location}': it has 2097152 bytes; a size of 512 loses what is behind: --shrink allows it\n`,
     })
-    expect(await sshblock(['resize', '--shrink', location, '512'], { home })).toMatchObject(done)
+    expect(shrunk).toMatchObject(done)
     expect(statSync(at('resize.img')).size).toBe(512)
   })
 
@@ -170,33 +222,37 @@ describeWith([needsOpenssh()], 'against OpenSSH', () => {
     writeFileSync(join(dir, 'tree', 'a.txt'), 'a')
     writeFileSync(join(dir, 'tree', 'below', 'b.txt'), 'bb')
     const there = `peer:${peer.paths.data}`
-    expect(await sshblock(['mkdir', '-p', `${there}/files/deep`], { home })).toMatchObject(done)
-    expect(await sshblock(['put', '-r', join(dir, 'tree'), `${there}/files`], { home })).toMatchObject(done)
-    expect(
-      await sshblock(['mv', `${there}/files/tree/a.txt`, at('files/tree/below')], { home }),
-    ).toMatchObject(done)
-    const listed = await sshblock(['ls', '--json', '-R', `${there}/files`], { home })
-    expect(JSON.parse(listed.stdout)).toMatchObject([
+    const [made, put, moved, listed, long, got, folder, removed, gone] = await sshblockSeries(
+      [
+        ['mkdir', '-p', `${there}/files/deep`],
+        ['put', '-r', join(dir, 'tree'), `${there}/files`],
+        ['mv', `${there}/files/tree/a.txt`, at('files/tree/below')],
+        ['ls', '--json', '-R', `${there}/files`],
+        ['ls', '-l', `${there}/files/tree/below`],
+        ['get', '-r', `${there}/files/tree`, join(dir, 'back')],
+        ['rm', `${there}/files`],
+        ['rm', '-r', `${there}/files`],
+        ['ls', `${there}/files`],
+      ],
+      { home },
+    )
+    for (const outcome of [made, put, moved, listed, long, got, removed]) expect(outcome).toMatchObject(done)
+    expect(JSON.parse(listed?.stdout ?? '')).toMatchObject([
       { name: 'deep', type: 'directory' },
       { name: 'tree', type: 'directory' },
       { name: 'tree/below', type: 'directory' },
       { name: 'tree/below/a.txt', type: 'file', size: 1 },
       { name: 'tree/below/b.txt', type: 'file', size: 2 },
     ])
-    const long = await sshblock(['ls', '-l', `${there}/files/tree/below`], { home })
-    expect(long.stdout).toMatch(
+    expect(long?.stdout).toMatch(
       /^-rw-r--r-- {2}1 {2}\d{4}-\d\d-\d\d \d\d:\d\d {2}a\.txt\n-rw-r--r-- {2}2 {2}.* {2}b\.txt\n$/,
     )
-    expect(await sshblock(['get', '-r', `${there}/files/tree`, join(dir, 'back')], { home })).toMatchObject(
-      done,
-    )
     expect(readFileSync(join(dir, 'back', 'below', 'b.txt'), 'utf8')).toBe('bb')
-    expect(await sshblock(['rm', `${there}/files`], { home })).toMatchObject({
+    expect(folder).toMatchObject({
       code: 1,
       stderr: `sshblock: cannot remove '${there}/files': it is a folder; -r removes it with all it holds\n`,
     })
-    expect(await sshblock(['rm', '-r', `${there}/files`], { home })).toMatchObject(done)
-    expect(await sshblock(['ls', `${there}/files`], { home })).toMatchObject({
+    expect(gone).toMatchObject({
       code: 1,
       stderr: `sshblock: cannot list '${there}/files': no such file or folder\n`,
     })

@@ -104,7 +104,7 @@ describeWith([needsOpenssh(), needsOpensshAccounts(), needsPty()], 'against Open
     expect(output).not.toContain('wrong')
   })
 
-  test('a passphrase comes from SSH_ASKPASS where there is no terminal', async () => {
+  test('a passphrase comes from the terminal, or from SSH_ASKPASS where there is none', async () => {
     const key = await clientKey('ed25519', { passphrase: 'open sesame' })
     const home = await homeFor(peer)
     const args = [
@@ -122,6 +122,13 @@ describeWith([needsOpenssh(), needsOpensshAccounts(), needsPty()], 'against Open
     const asked = await sshblock(args, { home, env: askpass('open sesame') })
     expect(asked).toMatchObject({ code: 0, stdout: 'file\n' })
     expect(asked.stderr).toContain(`asked: Enter passphrase for key '${key.privateFile}': `)
+    const typed = await onTerminal(
+      args,
+      [{ expect: `Enter passphrase for key '${key.privateFile}': `, send: 'open sesame\r' }],
+      { home },
+    )
+    expect(typed.code).toBe(0)
+    expect(typed.output).not.toContain('sesame')
     const nobody = await sshblock(args, { home })
     expect(nobody.code).toBe(255)
     expect(nobody.stderr).toContain(`authentication of user "${peer.user}" failed`)

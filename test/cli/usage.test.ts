@@ -1,6 +1,8 @@
 /** Calls that are wrong, word by word, and the help. */
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { buildsCommand, sshblock } from './command.ts'
+import { tempDir } from '../support/temp-dir.ts'
+import { buildsCommand, sshblock, sshblockSeries } from './command.ts'
 
 buildsCommand()
 
@@ -41,6 +43,40 @@ const wrong: readonly (readonly [args: readonly string[], stderr: string])[] = [
     ['resize', 'h:a', 'big'],
     "sshblock: 'big' is no size; expected bytes, or a number with K, M, G or T, such as 10G\nTry 'sshblock resize --help'.\n",
   ],
+  [
+    ['bridge'],
+    "sshblock: who may connect? name the pages with --origin https://...\nTry 'sshblock bridge --help'.\n",
+  ],
+  [
+    ['bridge', '--origin', 'https://a.example'],
+    "sshblock: to which servers? name them with --allow HOST:PORT or --target HOST:PORT\nTry 'sshblock bridge --help'.\n",
+  ],
+  [
+    ['bridge', '--origin', 'https://a.example', '--target', 'a:22', '--allow', 'b:22'],
+    "sshblock: --allow and --target exclude each other\nTry 'sshblock bridge --help'.\n",
+  ],
+  [
+    ['bridge', '--origin', 'https://a.example', '--target', 'nowhere'],
+    "sshblock: target: expected 'host:port', got \"nowhere\"\nTry 'sshblock bridge --help'.\n",
+  ],
+  [
+    ['serve', '--on-loss', 'cry', 'h:x'],
+    "sshblock: option '--on-loss <what>' argument 'cry' is invalid. Allowed choices are fail, replay.\nTry 'sshblock serve --help'.\n",
+  ],
+  [
+    ['serve', '--reconnect-delay', 'soon', 'h:x'],
+    "sshblock: option '--reconnect-delay <seconds>' argument 'soon' is invalid. Expected seconds, at most 86400.\nTry 'sshblock serve --help'.\n",
+  ],
+  [
+    ['serve', '--socket', '/s', '--port', '1', 'h:x'],
+    "sshblock: --socket and --port exclude each other\nTry 'sshblock serve --help'.\n",
+  ],
+  [
+    ['get', 'h:a', 'b', 'c'],
+    "sshblock: too many arguments for 'get'. Expected 2 arguments but got 3.\nTry 'sshblock get --help'.\n",
+  ],
+  [['help', 'inf'], "sshblock: unknown command 'inf' (Did you mean info?)\nTry 'sshblock --help'.\n"],
+  [['--lnog'], "sshblock: unknown option '--lnog'\nTry 'sshblock --help'.\n"],
   [['ls', 'ssh://h:0/'], 'sshblock: port: expected a number from 1 to 65535, got "0"\n'],
   [
     ['ls', '--', '-oProxyCommand=x:y'],
@@ -48,8 +84,19 @@ const wrong: readonly (readonly [args: readonly string[], stderr: string])[] = [
   ],
 ]
 
-test.each(wrong)('%j is refused with 2', async (args, stderr) => {
-  expect(await sshblock(args)).toMatchObject({ code: 2, stdout: '', stderr })
+test('what is called wrongly is refused with 2, and told what is wrong', async () => {
+  const outcomes = await sshblockSeries(wrong.map(([args]) => args))
+  expect(outcomes.map((outcome, i) => ({ args: wrong[i]?.[0], ...outcome }))).toEqual(
+    wrong.map(([args, stderr]) => ({ args, code: 2, stdout: '', stderr })),
+  )
+})
+
+test('as a program too', async () => {
+  expect(await sshblock(['inf'], { asBuilt: true })).toMatchObject({
+    code: 2,
+    stdout: '',
+    stderr: wrong[1]?.[1],
+  })
 })
 
 test('failures of the connection are one line and 255', async () => {
@@ -61,21 +108,35 @@ test('failures of the connection are one line and 255', async () => {
   })
 })
 
-test('every command has help with examples of itself, on stdout', async () => {
-  const help = await sshblock(['--help'])
-  expect(help).toMatchObject({ code: 0, stderr: '' })
-  const commands = [...help.stdout.matchAll(/^ {2}([a-z]+) .*[[<]/gm)].map((match) => match[1] ?? '')
-  expect(commands.filter((name) => name !== 'help').sort()).toEqual(
-    'bench cp create get info keyscan ls mkdir mv put read resize rm serve server write'.split(' '),
+test('settings that cannot be used are one line and 255, as with ssh', async () => {
+  const missing = join(tempDir(), 'config')
+  const [port, file] = await sshblockSeries([
+    ['ls', '-F', 'none', '-o', 'Port=x', 'h:'],
+    ['ls', '-F', missing, 'h:'],
+  ])
+  expect(port).toMatchObject({
+    code: 255,
+    stderr: 'sshblock: cannot connect to \'h:\': Port "x": expected a number from 1 to 65535\n',
+  })
+  expect(file?.stderr).toBe(
+    `sshblock: cannot connect to 'h:': cannot read "${missing}": there is no such file\n`,
   )
-  expect(help.stdout).toContain('255 no connection')
-  for (const name of ['info', 'cp', 'serve', 'keyscan']) {
-    const { code, stdout } = await sshblock(['help', name])
-    expect(code).toBe(0)
-    expect(stdout).toMatch(new RegExp(`Examples:\n(?: {2}.*\n)*  .*sshblock ${name} `))
+})
+
+test('every command has help with examples of itself, on stdout', async () => {
+  const names =
+    'bench bridge cp create get info keyscan ls mkdir mv put read resize rm serve server write'.split(' ')
+  const [help, ...each] = await sshblockSeries([['--help'], ...names.map((name) => ['help', name])])
+  expect(help).toMatchObject({ code: 0, stderr: '' })
+  const listed = [...(help?.stdout ?? '').matchAll(/^ {2}([a-z]+) {2,}/gm)].map((match) => match[1] ?? '')
+  expect(listed.filter((name) => name !== 'help').sort()).toEqual(names)
+  expect(help?.stdout).toContain('255 no connection')
+  for (const [i, name] of names.entries()) {
+    expect(each[i]).toMatchObject({ code: 0, stderr: '' })
+    expect(each[i]?.stdout).toMatch(new RegExp(`Examples:\n(?: {2}.*\n)*  .*sshblock ${name} `))
   }
 })
 
 test('--version prints the version of the package', async () => {
-  expect((await sshblock(['--version'])).stdout).toMatch(/^\d+\.\d+\.\d+\n$/)
+  expect((await sshblock(['--version'], { asBuilt: true })).stdout).toMatch(/^\d+\.\d+\.\d+\n$/)
 })

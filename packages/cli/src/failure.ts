@@ -13,30 +13,11 @@ import {
   NegotiationError,
   PeerDisconnected,
   ProtocolError,
+  SshError,
   safeText,
   TimeoutError,
 } from '@sshblock/transport/errors'
-
-export const exitStatus = {
-  ok: 0,
-  failure: 1,
-  usage: 2,
-  /** By Ctrl-C, as shells count it: 128 and the signal's number. */
-  interrupted: 130,
-  /** No connection, not the right server, or not let in; as ssh. */
-  connection: 255,
-} as const
-
-/** The command was called wrongly. */
-export class UsageProblem extends Error {
-  /** Whose help says more; undefined: that of all. */
-  command: string | undefined
-
-  constructor(message: string, command?: string) {
-    super(message)
-    this.command = command
-  }
-}
+import { exitStatus, UsageProblem } from './usage-problem.ts'
 
 /** A step of a command failed: what was tried, with what. */
 export class CommandFailure extends Error {
@@ -83,6 +64,8 @@ export function statusOf(error: unknown): number {
   for (const each of causes(error)) {
     if (each instanceof LocationError) return exitStatus.usage
     if (connectionErrors.some((type) => each instanceof type)) return exitStatus.connection
+    // As ssh has it for a configuration that it cannot use.
+    if (each instanceof SshError && each.code === 'ERR_SSH_CONFIG') return exitStatus.connection
   }
   return exitStatus.failure
 }
@@ -122,11 +105,12 @@ export function reasonOf(error: unknown): string {
   }
   if (isSystemError(error)) return reasons.get(error.code) ?? safeText(error.message)
   const message = (error instanceof Error ? error.message : String(error)).replace(
-    // What was being done stands before the reason already.
     /^connection lost \(during connecting\): /,
     '',
   )
-  return safeText(message.replace(/^cannot \w+ "(?:[^"\\]|\\.)*": /, ''), 4096)
+  // What was being done, with what, stands before the reason already.
+  const isStep = error instanceof BlockDeviceError || error instanceof SftpTransferError
+  return safeText(isStep ? message.replace(/^cannot \w+ "(?:[^"\\]|\\.)*": /, '') : message, 4096)
 }
 
 function statusReason(error: SftpStatusError): string {

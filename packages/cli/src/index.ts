@@ -1,3 +1,3 @@
 /** The `sshblock` command for whoever wants to run it inside a process of their own. */
-export { exitStatus } from './failure.ts'
 export { run } from './run.ts'
+export { exitStatus } from './usage-problem.ts'

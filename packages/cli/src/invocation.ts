@@ -1,6 +1,6 @@
 // One run of the command: where it reads and writes, whom it may ask, and whether it was told to stop.
 
-import type { Questions } from './questions.ts'
+import type { Asker } from './questions.ts'
 
 export interface Invocation {
   readonly env: Readonly<Record<string, string | undefined>>
@@ -9,7 +9,7 @@ export interface Invocation {
   readonly stderr: NodeJS.WriteStream
   /** Fires with the first Ctrl-C (or SIGTERM, SIGHUP): finish cleanly. */
   readonly signal: AbortSignal
-  readonly questions: Questions
+  readonly questions: Asker
 }
 
 /** A line of results. */

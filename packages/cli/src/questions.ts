@@ -18,7 +18,38 @@ export interface Ask {
   echo: boolean
 }
 
-export class Questions {
+/** Whoever can be asked. */
+export interface Asker {
+  /** The answer without its line end; undefined where nobody can be asked, or nobody wants to answer. */
+  ask(prompt: string, ask: Ask): Promise<string | undefined>
+}
+
+/** Answers as given before, for connecting again. */
+export interface RememberedAnswers extends Asker {
+  /** Questions that were answered. */
+  readonly size: number
+  /** Nobody is asked any more: what was not asked before has no answer. */
+  answerAlone: boolean
+}
+
+/** An asker that keeps the last answer to each question in memory. */
+export function remembered(asker: Asker): RememberedAnswers {
+  const answers = new Map<string, string>()
+  return {
+    answerAlone: false,
+    get size() {
+      return answers.size
+    },
+    async ask(prompt, ask) {
+      if (this.answerAlone) return answers.get(prompt)
+      const answer = await asker.ask(prompt, ask)
+      if (answer !== undefined) answers.set(prompt, answer)
+      return answer
+    },
+  }
+}
+
+export class Questions implements Asker {
   readonly #options: QuestionOptions
   #last: Promise<unknown> = Promise.resolve()
 

@@ -3,10 +3,10 @@
 import { setMaxListeners } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { safeText } from '@sshblock/transport/errors'
-import { exitStatus, firstOf, statusOf, UsageProblem } from './failure.ts'
 import type { Invocation } from './invocation.ts'
 import { runProgram } from './program.ts'
 import { Questions } from './questions.ts'
+import { exitStatus, UsageProblem } from './usage-problem.ts'
 
 const signals = { SIGINT: 2, SIGTERM: 15, SIGHUP: 1 } as const
 
@@ -33,9 +33,10 @@ export async function run(args: readonly string[]): Promise<number> {
     return () => process.off(signal, handler)
   })
   // Whoever reads our output may have seen enough (head, less): that is no failure to talk about.
-  stdout.on('error', (error: NodeJS.ErrnoException) => {
+  const onOutputError = (error: NodeJS.ErrnoException): void => {
     if (error.code === 'EPIPE') process.exit(exitStatus.failure)
-  })
+  }
+  stdout.on('error', onOutputError)
   const questions = new Questions({ env, signal: abort.signal, interrupt: () => interrupt('SIGINT') })
   const invocation: Invocation = { env, stdin, stdout, stderr, signal: abort.signal, questions }
   try {
@@ -46,11 +47,18 @@ export async function run(args: readonly string[]): Promise<number> {
       stderr.write('sshblock: interrupted\n')
       return interruptedBy
     }
+    if (caught instanceof UsageProblem) {
+      stderr.write(`${errorText(caught, invocation)}\n`)
+      return exitStatus.usage
+    }
+    // Whatever failed has loaded these libraries already.
+    const { firstOf, statusOf } = await import('./failure.ts')
     const error = firstOf(caught)
     stderr.write(`${errorText(error, invocation)}\n`)
     return statusOf(error)
   } finally {
     for (const remove of handlers) remove()
+    stdout.off('error', onOutputError)
   }
 }
 

@@ -28,6 +28,13 @@ export function parseWhole(least: number, most: number): (text: string) => numbe
   }
 }
 
+/** Seconds, also parts of one. For commander. */
+export function parseSeconds(text: string): number {
+  const seconds = /^\d+(\.\d+)?$/.test(text) ? Number(text) : Number.NaN
+  if (seconds <= 86_400) return seconds
+  throw new InvalidArgumentError('Expected seconds, at most 86400.')
+}
+
 /** '10 GiB', '1.5 MiB', '17 bytes'. */
 export function sizeText(bytes: number): string {
   const names = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB']

@@ -2,7 +2,7 @@
 // 'user@host:path', where a '/' before the first ':' makes it a local path; and 'ssh://' or 'json:' as QEMU writes them.
 
 import { type HostKeyCheck, parseLocation } from '@sshblock/blockdev'
-import { UsageProblem } from './failure.ts'
+import { UsageProblem } from './usage-problem.ts'
 
 export interface LocalTarget {
   readonly kind: 'local'

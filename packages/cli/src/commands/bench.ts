@@ -1,17 +1,18 @@
 // `sshblock bench`: what a location gives: round trip, throughput, latency. Reading leaves an image alone; --write works on
 // a scratch file that must not exist, and is removed at the end.
 
-import { type BlockDevice, createDeviceOnSftp, readRange, writeRange } from '@sshblock/blockdev'
+import { type BlockDevice, readRange, writeRange } from '@sshblock/blockdev'
 import { Command } from 'commander'
 import { type ConnectionFlags, withConnection } from '../connection/flags.ts'
-import { deviceOptions, type ImageFlags, openImage, openServer, type Server } from '../connection/server.ts'
+import { type LossFlags, openLastingImage, withLoss } from '../connection/lasting-image.ts'
+import { type ImageFlags, openServer, type Server } from '../connection/server.ts'
 import { attempt, CommandFailure } from '../failure.ts'
 import { type Invocation, printJson, printLine } from '../invocation.ts'
 import { parseSize, parseWhole, sizeText } from '../sizes.ts'
 import { parseRemoteTarget, type RemoteTarget } from '../target.ts'
 import { withUnsafeFlush } from './image-options.ts'
 
-interface BenchFlags extends ConnectionFlags, ImageFlags {
+interface BenchFlags extends ConnectionFlags, ImageFlags, LossFlags {
   size: number
   count: number
   write?: boolean
@@ -31,8 +32,7 @@ const blockBytes = 4096
 const inFlight = 32
 
 export function benchCommand(invocation: Invocation): Command {
-  return withUnsafeFlush(withConnection(new Command('bench')))
-    .summary('measure throughput, latency and round trip of a location')
+  return withLoss(withUnsafeFlush(withConnection(new Command('bench'))))
     .description(
       'Measures reads of an image. With --write a scratch file of that name is made, written, read and removed.',
     )
@@ -54,7 +54,9 @@ Examples:
       const results = [await roundTrip(server, invocation)]
       if (flags.write === true) results.push(...(await onScratchFile(server, target, flags, invocation)))
       else {
-        await using device = await openImage(server, target, { ...flags, writable: false }, invocation)
+        await using device = await attempt('cannot open', target.text, () =>
+          openLastingImage(server, target, flags, invocation, { writable: false, borrowsSession: true }),
+        )
         if (device.size < blockBytes)
           throw new CommandFailure(
             'cannot measure',
@@ -76,9 +78,10 @@ async function onScratchFile(
 ): Promise<BenchResult[]> {
   const results: BenchResult[] = []
   const device = await attempt('cannot create', target.text, () =>
-    createDeviceOnSftp(server.sftp, target.path, {
-      ...deviceOptions(server, flags, invocation),
-      size: flags.size,
+    openLastingImage(server, target, flags, invocation, {
+      writable: true,
+      create: { size: flags.size },
+      borrowsSession: true,
     }),
   )
   try {
@@ -87,9 +90,11 @@ async function onScratchFile(
       await writes(open, flags, invocation, results)
       await reads(open, flags, invocation, results)
     })
-  } finally {
+  } catch (error) {
     await server.sftp.unlink(target.path).catch(() => {})
+    throw error
   }
+  await attempt('cannot remove', target.text, () => server.sftp.unlink(target.path))
   return results
 }
 

@@ -4,15 +4,17 @@
 import { type BlockDevice, copyImage, firstDifference, resumePoint, startsAlike } from '@sshblock/blockdev'
 import { Command } from 'commander'
 import { type ConnectionFlags, withConnection } from '../connection/flags.ts'
+import { type LossFlags, withLoss } from '../connection/lasting-image.ts'
 import type { ImageFlags } from '../connection/server.ts'
-import { attempt, CommandFailure, UsageProblem } from '../failure.ts'
+import { attempt, CommandFailure } from '../failure.ts'
 import { type Invocation, printJson, tell } from '../invocation.ts'
 import { type ProgressFlags, startProgress, withProgress } from '../output/progress.ts'
 import { parseTarget } from '../target.ts'
+import { UsageProblem } from '../usage-problem.ts'
 import { withUnsafeFlush } from './image-options.ts'
 import { type ImagePlace, openPlace } from './image-place.ts'
 
-interface CpFlags extends ConnectionFlags, ImageFlags, ProgressFlags {
+interface CpFlags extends ConnectionFlags, ImageFlags, LossFlags, ProgressFlags {
   overwrite?: boolean
   resume?: boolean
   verify?: boolean
@@ -20,8 +22,7 @@ interface CpFlags extends ConnectionFlags, ImageFlags, ProgressFlags {
 }
 
 export function cpCommand(invocation: Invocation): Command {
-  return withUnsafeFlush(withProgress(withConnection(new Command('cp'))))
-    .summary('copy a whole image to, from or between servers')
+  return withLoss(withUnsafeFlush(withProgress(withConnection(new Command('cp')))))
     .description('Copies an image. Long zeros become holes. The copy is flushed before it gets its name.')
     .argument('<source>', 'a local file, host:path or ssh://user@host/path')
     .argument('<target>', 'the same')

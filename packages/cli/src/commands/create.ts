@@ -17,7 +17,6 @@ interface CreateFlags extends ConnectionFlags, ImageFlags {
 
 export function createCommand(invocation: Invocation): Command {
   return withUnsafeFlush(withConnection(new Command('create')))
-    .summary('make a new image that reads as zeros')
     .description('Makes an image on a server. It reads as zeros and takes no room until it is written.')
     .argument('<location>', 'host:path or ssh://user@host/path')
     .requiredOption('-s, --size <bytes>', 'its size, such as 10G; rounded up to 512 bytes', parseSize)

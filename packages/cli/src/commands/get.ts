@@ -2,9 +2,10 @@
 
 import { existsSync, statSync } from 'node:fs'
 import { basename, join } from 'node:path'
-import { getFile, getTree } from '@sshblock/sftp/node'
+import { getFile, getFileResuming, getTree } from '@sshblock/sftp/node'
 import { Command } from 'commander'
 import { type ConnectionFlags, withConnection } from '../connection/flags.ts'
+import { ReconnectingSftp } from '../connection/reconnecting-sftp.ts'
 import { openServer } from '../connection/server.ts'
 import { attempt, CommandFailure } from '../failure.ts'
 import type { Invocation } from '../invocation.ts'
@@ -22,9 +23,8 @@ interface GetFlags extends ConnectionFlags, ProgressFlags, TransferFlags {}
 
 export function getCommand(invocation: Invocation): Command {
   return withTransfer(withProgress(withConnection(new Command('get'))))
-    .summary('copy files from a server')
     .description(
-      'Copies a file or a folder from a server. A file gets its name when it is complete; until then it is NAME.part.',
+      'Copies a file or a folder from a server. A file gets its name when it is complete; until then it is NAME.part. A file goes on after a lost connection.',
     )
     .argument('<location>', 'host:path or ssh://user@host/path')
     .argument('[local]', 'a file, or a folder to put it in', '.')
@@ -47,11 +47,24 @@ Examples:
         const place = isFolder ? join(local, basename(target.path)) : local
         const progress = treeProgress(invocation, flags, 'get', remoteStats.size)
         try {
+          await using lasting = new ReconnectingSftp(server, flags, invocation)
+          const { resume, ...options } = transferOptions(flags, invocation)
           await attempt('cannot get', target.text, () =>
-            getFile(sftp, target.path, place, {
-              ...transferOptions(flags, invocation),
-              onProgress: progress.onProgress,
-            }),
+            resume === true
+              ? lasting.run(
+                  (client) =>
+                    getFile(client, target.path, place, {
+                      ...options,
+                      resume,
+                      onProgress: progress.onProgress,
+                    }),
+                  () => progress.doneBytes,
+                )
+              : getFileResuming(sftp, target.path, place, {
+                  ...options,
+                  ...lasting.retry,
+                  onProgress: progress.onProgress,
+                }),
           )
         } finally {
           progress.stop()

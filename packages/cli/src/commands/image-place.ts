@@ -3,13 +3,17 @@
 
 import { existsSync } from 'node:fs'
 import { link, rename, unlink } from 'node:fs/promises'
-import { type BlockDevice, createDeviceOnSftp, openDeviceOnSftp } from '@sshblock/blockdev'
+import type { BlockDevice } from '@sshblock/blockdev'
 import { createFileDevice, openFileDevice } from '@sshblock/blockdev/node'
-import { SftpStatusError } from '@sshblock/sftp'
+import { type SftpClient, SftpStatusError } from '@sshblock/sftp'
+import type { Session } from '@sshblock/transport'
 import type { ConnectionFlags } from '../connection/flags.ts'
-import { deviceOptions, type ImageFlags, openServer } from '../connection/server.ts'
+import { type LastingImageOptions, type LossFlags, openLastingImage } from '../connection/lasting-image.ts'
+import { type ImageFlags, openServer, openSftpOn } from '../connection/server.ts'
 import type { Invocation } from '../invocation.ts'
 import type { RemoteTarget, Target } from '../target.ts'
+
+export type PlaceFlags = ConnectionFlags & ImageFlags & LossFlags
 
 export interface ImagePlace extends AsyncDisposable {
   exists(suffix: string): Promise<boolean>
@@ -22,7 +26,7 @@ export interface ImagePlace extends AsyncDisposable {
 
 export async function openPlace(
   target: Target,
-  flags: ConnectionFlags & ImageFlags,
+  flags: PlaceFlags,
   invocation: Invocation,
 ): Promise<ImagePlace> {
   return target.kind === 'local' ? localPlace(target.path) : remotePlace(target, flags, invocation)
@@ -45,28 +49,44 @@ function localPlace(path: string): ImagePlace {
 
 async function remotePlace(
   target: RemoteTarget,
-  flags: ConnectionFlags & ImageFlags,
+  flags: PlaceFlags,
   invocation: Invocation,
 ): Promise<ImagePlace> {
   const server = await openServer(target, flags, invocation)
-  const { sftp } = server
   const { path } = target
-  const options = deviceOptions(server, flags, invocation)
+  const spare: Session[] = []
+  /** SFTP on the first connection, or where that was lost, on another one. */
+  const sftp = async (): Promise<SftpClient> => {
+    if (server.session.failure === undefined) return server.sftp
+    const session = await server.again(invocation.signal)
+    spare.push(session)
+    return openSftpOn(session, flags, invocation)
+  }
+  const image = { writable: true, borrowsSession: true }
+  const onImage = (options: Partial<LastingImageOptions> & { path: string }): Promise<BlockDevice> =>
+    openLastingImage(server, target, flags, invocation, { ...image, ...options })
   return {
     async exists(suffix) {
       try {
-        await sftp.lstat(path + suffix)
+        await (await sftp()).lstat(path + suffix)
         return true
       } catch (error) {
         if (error instanceof SftpStatusError && error.code === 'ENOENT') return false
         throw error
       }
     },
-    open: (suffix, writable) => openDeviceOnSftp(sftp, path + suffix, { ...options, writable }),
+    open: (suffix, writable) => onImage({ path: path + suffix, writable }),
     create: (suffix) =>
-      createDeviceOnSftp(sftp, path + suffix, { ...options, size: 0, overwrite: true, exactSize: true }),
-    rename: (from, to, replace) =>
-      replace ? sftp.rename(path + from, path + to) : sftp.rename(path + from, path + to, { replace: false }),
-    [Symbol.asyncDispose]: () => server.close(),
+      onImage({ path: path + suffix, create: { size: 0, overwrite: true, exactSize: true } }),
+    async rename(from, to, replace) {
+      const client = await sftp()
+      await (replace
+        ? client.rename(path + from, path + to)
+        : client.rename(path + from, path + to, { replace: false }))
+    },
+    async [Symbol.asyncDispose]() {
+      await server.close()
+      for (const session of spare) await session.close()
+    },
   }
 }

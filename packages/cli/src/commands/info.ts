@@ -4,7 +4,9 @@ import type { DeviceInfo } from '@sshblock/blockdev'
 import { safeText } from '@sshblock/transport'
 import { Command } from 'commander'
 import { type ConnectionFlags, withConnection } from '../connection/flags.ts'
-import { type ImageFlags, openImage, openServer } from '../connection/server.ts'
+import { openLastingImage } from '../connection/lasting-image.ts'
+import { type ImageFlags, openServer } from '../connection/server.ts'
+import { attempt } from '../failure.ts'
 import { type Invocation, printJson, printLine } from '../invocation.ts'
 import { sizeText } from '../sizes.ts'
 import { parseRemoteTarget } from '../target.ts'
@@ -15,7 +17,6 @@ interface InfoFlags extends ConnectionFlags, ImageFlags {
 
 export function infoCommand(invocation: Invocation): Command {
   return withConnection(new Command('info'))
-    .summary('what is known about an image and its server')
     .description(
       'Shows size and kind of an image, and the server: algorithms, host key, extensions, what flush means.',
     )
@@ -32,7 +33,9 @@ Examples:
       const target = parseRemoteTarget(location)
       await using server = await openServer(target, flags, invocation)
       await server.sftp.limitsKnown
-      await using device = await openImage(server, target, { ...flags, writable: false }, invocation)
+      await using device = await attempt('cannot open', target.text, () =>
+        openLastingImage(server, target, flags, invocation, { writable: false, borrowsSession: true }),
+      )
       if (flags.json === true) printJson(invocation, jsonInfo(device.info))
       else
         for (const [name, text] of infoLines(device.info)) printLine(invocation, `${name.padEnd(16)}${text}`)
@@ -53,6 +56,7 @@ function jsonInfo(info: DeviceInfo): unknown {
     extensions: Object.fromEntries(info.extensions),
     limits: info.limits,
     server: info.server,
+    connection: info.connection,
   }
 }
 
@@ -71,7 +75,12 @@ function infoLines(info: DeviceInfo): [string, string][] {
       `${sizeText(info.limits.maxReadBytes)} to read, ${sizeText(info.limits.maxWriteBytes)} to write`,
     ],
   ]
-  const { server } = info
+  const { server, connection } = info
+  if (connection !== undefined)
+    lines.push([
+      'connection',
+      `${connection.state}, ${counted(connection.connections, 'connection')}, ${counted(connection.channels, 'channel')}`,
+    ])
   if (server === undefined) return lines
   const { kex, cipherServerToClient: cipher, macServerToClient: mac, strict } = server.algorithms
   const algorithms = [
@@ -87,4 +96,8 @@ function infoLines(info: DeviceInfo): [string, string][] {
     ['algorithms', algorithms.join(', ')],
     ['user', `${safeText(server.user)}, by ${safeText(server.authentication)}`],
   ]
+}
+
+function counted(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`
 }

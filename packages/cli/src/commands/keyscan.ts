@@ -41,7 +41,6 @@ function parseKinds(text: string): KeyKind[] {
 
 export function keyscanCommand(invocation: Invocation): Command {
   return withConnection(new Command('keyscan'))
-    .summary('print the host keys of servers')
     .description(
       'Prints lines for known_hosts. Whoever answers is asked: compare the fingerprints with those that the owner of the server tells you.',
     )

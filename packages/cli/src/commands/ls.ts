@@ -25,7 +25,6 @@ interface Listed {
 
 export function lsCommand(invocation: Invocation): Command {
   return withConnection(new Command('ls'))
-    .summary('list a folder of a server')
     .description('Lists a folder, or shows a file, on a server.')
     .argument('<location>', 'host:path or ssh://user@host/path')
     .option('-l, --long', 'with mode, size and time')

@@ -13,7 +13,6 @@ interface MkdirFlags extends ConnectionFlags {
 
 export function mkdirCommand(invocation: Invocation): Command {
   return withConnection(new Command('mkdir'))
-    .summary('make folders on a server')
     .description('Makes folders on a server.')
     .argument('<location...>', 'host:path or ssh://user@host/path')
     .option('-p, --parents', 'make missing parents too, and be content where it exists')

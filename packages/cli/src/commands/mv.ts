@@ -5,9 +5,10 @@ import { joinPath } from '@sshblock/sftp'
 import { Command } from 'commander'
 import { type ConnectionFlags, withConnection } from '../connection/flags.ts'
 import { openServer } from '../connection/server.ts'
-import { attempt, CommandFailure, UsageProblem } from '../failure.ts'
+import { attempt, CommandFailure } from '../failure.ts'
 import type { Invocation } from '../invocation.ts'
 import { parseRemoteTarget, parseTarget } from '../target.ts'
+import { UsageProblem } from '../usage-problem.ts'
 
 interface MvFlags extends ConnectionFlags {
   overwrite?: boolean
@@ -15,7 +16,6 @@ interface MvFlags extends ConnectionFlags {
 
 export function mvCommand(invocation: Invocation): Command {
   return withConnection(new Command('mv'))
-    .summary('rename on a server')
     .description('Renames a file or folder on a server, or moves it into a folder that exists there.')
     .argument('<from>', 'host:path or ssh://user@host/path')
     .argument('<to>', 'a path on the same server, with or without the host in front')

@@ -3,9 +3,10 @@
 import { statSync } from 'node:fs'
 import { basename, resolve } from 'node:path'
 import { joinPath } from '@sshblock/sftp'
-import { putFile, putTree } from '@sshblock/sftp/node'
+import { putFile, putFileResuming, putTree } from '@sshblock/sftp/node'
 import { Command } from 'commander'
 import { type ConnectionFlags, withConnection } from '../connection/flags.ts'
+import { ReconnectingSftp } from '../connection/reconnecting-sftp.ts'
 import { openServer } from '../connection/server.ts'
 import { attempt, CommandFailure } from '../failure.ts'
 import type { Invocation } from '../invocation.ts'
@@ -23,9 +24,8 @@ interface PutFlags extends ConnectionFlags, ProgressFlags, TransferFlags {}
 
 export function putCommand(invocation: Invocation): Command {
   return withTransfer(withProgress(withConnection(new Command('put'))))
-    .summary('copy files to a server')
     .description(
-      'Copies a file or a folder to a server. A file gets its name when it is complete; until then it is NAME.part.',
+      'Copies a file or a folder to a server. A file gets its name when it is complete; until then it is NAME.part. A file goes on after a lost connection.',
     )
     .argument('<local>', 'a file or a folder')
     .argument('<location>', 'host:path or ssh://user@host/path; a file, or a folder to put it in')
@@ -62,13 +62,35 @@ Examples:
       try {
         if (localStats.isDirectory()) {
           const result = await attempt('cannot put to', target.text, () =>
-            putTree(sftp, local, place, { ...options, onFile: progress.onFile }),
+            putTree(sftp, local, place, {
+              ...options,
+              openChannel: () => server.openSftp(),
+              onFile: progress.onFile,
+            }),
           )
           progress.stop()
           reportSkipped(invocation, result.skipped)
         } else {
+          await using lasting = new ReconnectingSftp(server, flags, invocation)
+          const { resume, ...others } = options
           await attempt('cannot put to', target.text, () =>
-            putFile(sftp, local, place, { ...options, onProgress: progress.onProgress }),
+            resume === true
+              ? lasting.run(
+                  (client) =>
+                    putFile(client, local, place, {
+                      ...others,
+                      resume,
+                      openChannel: () => lasting.openBeside(client),
+                      onProgress: progress.onProgress,
+                    }),
+                  () => progress.doneBytes,
+                )
+              : putFileResuming(sftp, local, place, {
+                  ...others,
+                  ...lasting.retry,
+                  openChannel: (client) => lasting.openBeside(client),
+                  onProgress: progress.onProgress,
+                }),
           )
         }
       } finally {

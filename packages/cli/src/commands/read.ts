@@ -6,11 +6,12 @@ import { readRange } from '@sshblock/blockdev'
 import { Command } from 'commander'
 import { type ConnectionFlags, withConnection } from '../connection/flags.ts'
 import { type ImageFlags, openImage, openServer } from '../connection/server.ts'
-import { attempt, CommandFailure, UsageProblem } from '../failure.ts'
+import { attempt, CommandFailure } from '../failure.ts'
 import { type Invocation, writeOut } from '../invocation.ts'
 import { type ProgressFlags, startProgress, withProgress } from '../output/progress.ts'
 import { parseSize } from '../sizes.ts'
 import { parseRemoteTarget } from '../target.ts'
+import { UsageProblem } from '../usage-problem.ts'
 
 interface ReadFlags extends ConnectionFlags, ImageFlags, ProgressFlags {
   offset: number
@@ -19,7 +20,6 @@ interface ReadFlags extends ConnectionFlags, ImageFlags, ProgressFlags {
 
 export function readCommand(invocation: Invocation): Command {
   return withProgress(withConnection(new Command('read')))
-    .summary('copy a range of an image to a file or to stdout')
     .description('Reads bytes of an image. See cp for whole images.')
     .argument('<location>', 'host:path or ssh://user@host/path')
     .argument('[file]', 'where the bytes go; - is stdout', '-')

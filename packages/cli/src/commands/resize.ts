@@ -3,10 +3,11 @@
 import { Command } from 'commander'
 import { type ConnectionFlags, withConnection } from '../connection/flags.ts'
 import { type ImageFlags, openImage, openServer } from '../connection/server.ts'
-import { attempt, UsageProblem } from '../failure.ts'
+import { attempt } from '../failure.ts'
 import type { Invocation } from '../invocation.ts'
 import { parseSize } from '../sizes.ts'
 import { parseRemoteTarget } from '../target.ts'
+import { UsageProblem } from '../usage-problem.ts'
 import { withUnsafeFlush } from './image-options.ts'
 
 interface ResizeFlags extends ConnectionFlags, ImageFlags {
@@ -15,7 +16,6 @@ interface ResizeFlags extends ConnectionFlags, ImageFlags {
 
 export function resizeCommand(invocation: Invocation): Command {
   return withUnsafeFlush(withConnection(new Command('resize')))
-    .summary('change the size of an image')
     .description(
       'Sets the size of an image. What is added reads as zeros; making it smaller loses what is cut off.',
     )

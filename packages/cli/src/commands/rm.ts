@@ -14,7 +14,6 @@ interface RmFlags extends ConnectionFlags {
 
 export function rmCommand(invocation: Invocation): Command {
   return withConnection(new Command('rm'))
-    .summary('remove files of a server')
     .description('Removes files. Symbolic links are removed, never followed.')
     .argument('<location...>', 'host:path or ssh://user@host/path')
     .option('-r, --recursive', 'folders with all they hold')

@@ -3,18 +3,22 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, posix } from 'node:path'
+import type { ConnectionEvent } from '@sshblock/blockdev'
 import { type NbdExport, type NbdListen, type NbdServer, type NbdServerEvent, serveNbd } from '@sshblock/nbd'
+import type { Session } from '@sshblock/transport'
 import { Command } from 'commander'
 import { type ConnectionFlags, withConnection } from '../connection/flags.ts'
-import { type ImageFlags, openImage, openServer, type Server } from '../connection/server.ts'
-import { attempt, UsageProblem } from '../failure.ts'
+import { type LossFlags, openLastingImage, withLoss } from '../connection/lasting-image.ts'
+import { type ImageFlags, openConnection } from '../connection/server.ts'
+import { attempt, CommandFailure } from '../failure.ts'
 import { type Invocation, printJson, printLine, tell } from '../invocation.ts'
 import { parseWhole } from '../sizes.ts'
 import { parseRemoteTarget, type RemoteTarget } from '../target.ts'
+import { UsageProblem } from '../usage-problem.ts'
 import { withUnsafeFlush } from './image-options.ts'
 import { untilInterrupted } from './until-interrupted.ts'
 
-interface ServeFlags extends ConnectionFlags, ImageFlags {
+interface ServeFlags extends ConnectionFlags, ImageFlags, LossFlags {
   socket?: string
   port?: number
   readOnly?: boolean
@@ -27,8 +31,7 @@ interface NamedImage {
 }
 
 export function serveCommand(invocation: Invocation): Command {
-  return withUnsafeFlush(withConnection(new Command('serve')))
-    .summary('export images to qemu, nbdcopy, nbd-client, ... (NBD)')
+  return withLoss(withUnsafeFlush(withConnection(new Command('serve'))))
     .description('Serves images as NBD exports until Ctrl-C, then answers what is under way and flushes.')
     .argument('<image...>', 'host:path or ssh://user@host/path; NAME=... names the export')
     .option(
@@ -66,23 +69,58 @@ async function serve(
   await using resources = new Closers()
   const exports: NbdExport[] = []
   const lost: Promise<unknown>[] = []
+  let roundTripMs = 0
   for (const { name, target } of images) {
-    const server = resources.use(await openServer(target, flags, invocation, { outlivesInterrupt: true }))
     const readOnly = flags.readOnly === true
+    const failure = failureOf(target)
+    const connection = await openConnection(target, flags, invocation)
+    const { session } = connection
+    resources.defer(() => session.close())
     const device = resources.use(
-      await openImage(server, target, { ...flags, writable: !readOnly }, invocation),
+      await attempt('cannot open', target.text, () =>
+        openLastingImage(connection, target, flags, invocation, {
+          writable: !readOnly,
+          borrowsSession: false,
+          onState: failure.onState,
+        }),
+      ),
     )
     exports.push({ name, device, readOnly, description: target.text })
-    lost.push(lossOf(server, target))
+    lost.push(failure.promise)
+    roundTripMs = Math.max(roundTripMs, await quickestPing(session))
   }
   const listen = listenOn(flags, resources)
   const server = await attempt('cannot listen on', listenText(listen), () =>
-    serveNbd(exports, { listen, onEvent: (event) => tellEvent(invocation, flags, event) }),
+    serveNbd(exports, {
+      listen,
+      maxBytesInFlight: bytesInFlight(roundTripMs),
+      onEvent: (event) => tellEvent(invocation, flags, event),
+    }),
   )
   resources.defer(() => attempt('cannot finish', listenText(listen), () => server.close()))
   if (flags.json === true) printJson(invocation, described(server, images))
   else for (const line of images.flatMap((image) => pasteLines(server, image))) printLine(invocation, line)
   await Promise.race([untilInterrupted(invocation), ...lost])
+}
+
+const leastInFlightBytes = 8 * 1024 * 1024
+const mostInFlightBytes = 64 * 1024 * 1024
+/** 1 GiB/s: faster than SSH is over a distance that matters. */
+const bytesPerMs = 1024 ** 3 / 1000
+
+/**
+ * How many bytes the programs may have under way: what fills the way to the server. Near by that is little, and more of it
+ * only grows the server's buffers: OpenSSH takes three times the processor time with 32 MiB of backlog.
+ */
+function bytesInFlight(roundTripMs: number): number {
+  return Math.min(mostInFlightBytes, Math.max(leastInFlightBytes, Math.ceil(roundTripMs * bytesPerMs)))
+}
+
+/** Milliseconds; the shortest of a few. */
+async function quickestPing(session: Session): Promise<number> {
+  let shortest = Number.POSITIVE_INFINITY
+  for (let i = 0; i < 3; i++) shortest = Math.min(shortest, await session.ping())
+  return shortest
 }
 
 /** What is to be closed at the end, the last first; every one of them, and the first error told. */
@@ -111,12 +149,22 @@ class Closers {
   }
 }
 
-/** Rejects when the connection to a server ends by itself. */
-async function lossOf({ session }: Server, { text }: RemoteTarget): Promise<never> {
-  await session.closed
-  return attempt('lost the connection to', text, () => {
-    throw session.failure ?? new Error('it was closed')
+/** Rejects when an image is given up for good. */
+function failureOf({ text }: RemoteTarget): {
+  promise: Promise<never>
+  onState: (event: ConnectionEvent) => void
+} {
+  let reject!: (error: Error) => void
+  const promise = new Promise<never>((_, rejectIt) => {
+    reject = rejectIt
   })
+  promise.catch(() => {}) // Told where it is waited for.
+  return {
+    promise,
+    onState: (event) => {
+      if (event.type === 'failed') reject(new CommandFailure('lost', text, event.error))
+    },
+  }
 }
 
 /** @throws UsageProblem for two exports of one name */

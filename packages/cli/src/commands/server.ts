@@ -3,7 +3,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { homedir, userInfo } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
-import { NodeBackend, serveSftp } from '@sshblock/sftp/node'
+import { NodeBackend, SessionEpochs, serveSftp } from '@sshblock/sftp/node'
 import {
   AuthorizedKeys,
   formatPrivateKey,
@@ -41,7 +41,6 @@ const graceMs = 5000
 
 export function serverCommand(invocation: Invocation): Command {
   return new Command('server')
-    .summary('serve a folder by SSH and SFTP')
     .description(
       'Our own SSH server for the files of a folder, until Ctrl-C. Keys let in, passwords never; no shell.',
     )
@@ -75,6 +74,7 @@ async function serve(folder: string, flags: ServerFlags, invocation: Invocation)
   const authorized = AuthorizedKeys.parse(keysText)
   const hostKey = await hostKeyOf(flags)
   const backend = await attempt('cannot serve', folder, () => new NodeBackend({ root: folder }))
+  const epochs = new SessionEpochs()
   const trace = traceTo(invocation, Math.max(0, (flags.verbose ?? 0) - 1))
   const server = await attempt('cannot listen on', `${host}:${port}`, () =>
     listen({
@@ -83,7 +83,8 @@ async function serve(folder: string, flags: ServerFlags, invocation: Invocation)
       hostKeys: [signerFromPrivateKey(nodeCrypto, hostKey)],
       auth: { authorizedKeys: (name) => (name === user ? authorized : undefined) },
       subsystems: {
-        sftp: (channel) => serveSftp(channel, backend, { readOnly: flags.readOnly ?? false }).finished,
+        sftp: (channel) =>
+          serveSftp(channel, backend, { readOnly: flags.readOnly ?? false, epochs }).finished,
       },
       onEvent: (event) => tellEvent(invocation, flags, event),
       ...(trace === undefined ? {} : { trace }),

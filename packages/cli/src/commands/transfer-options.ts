@@ -45,9 +45,15 @@ export function treeProgress(
   const { stderr } = invocation
   if (totalBytes !== undefined) {
     const bar = startProgress(invocation, flags, name, totalBytes)
+    let doneBytes = 0
     return {
-      onProgress: ({ transferredBytes, totalBytes: total }: TransferProgress) =>
-        bar.update(transferredBytes, total ?? totalBytes),
+      get doneBytes() {
+        return doneBytes
+      },
+      onProgress: ({ transferredBytes, totalBytes: total }: TransferProgress) => {
+        doneBytes = transferredBytes
+        bar.update(transferredBytes, total ?? totalBytes)
+      },
       onFile: () => {},
       stop: () => bar.stop(),
     }
@@ -58,6 +64,7 @@ export function treeProgress(
   let bytes = 0
   let at = 0
   return {
+    doneBytes: 0,
     onProgress: () => {},
     onFile: (path: string, size: number) => {
       files++

@@ -5,11 +5,12 @@ import { writeRange } from '@sshblock/blockdev'
 import { Command } from 'commander'
 import { type ConnectionFlags, withConnection } from '../connection/flags.ts'
 import { type ImageFlags, openImage, openServer } from '../connection/server.ts'
-import { attempt, CommandFailure, UsageProblem } from '../failure.ts'
+import { attempt, CommandFailure } from '../failure.ts'
 import type { Invocation } from '../invocation.ts'
 import { type ProgressFlags, startProgress, withProgress } from '../output/progress.ts'
 import { parseSize } from '../sizes.ts'
 import { parseRemoteTarget } from '../target.ts'
+import { UsageProblem } from '../usage-problem.ts'
 import { withUnsafeFlush } from './image-options.ts'
 
 interface WriteFlags extends ConnectionFlags, ImageFlags, ProgressFlags {
@@ -21,7 +22,6 @@ const readBytes = 1024 * 1024
 
 export function writeCommand(invocation: Invocation): Command {
   return withUnsafeFlush(withProgress(withConnection(new Command('write'))))
-    .summary('copy a file or stdin to a place in an image')
     .description('Writes bytes into an image, which keeps its size, and flushes. See cp for whole images.')
     .argument('<location>', 'host:path or ssh://user@host/path')
     .argument('[file]', 'where the bytes come from; - is stdin', '-')

@@ -3,7 +3,6 @@
 
 import { existsSync, readFileSync } from 'node:fs'
 import {
-  type AuthAgent,
   type AuthMethod,
   agentAuth,
   agentSocketPath,
@@ -17,26 +16,23 @@ import type { Invocation } from '../invocation.ts'
 import { promptText } from '../questions.ts'
 import type { HostSettings } from '../ssh-config/settings.ts'
 
-export function authentication(invocation: Invocation, settings: HostSettings): AuthMethod[] {
-  return settings.preferredAuthentications.flatMap((method) => {
-    switch (method) {
-      case 'publickey':
-        return publicKeys(invocation, settings)
-      case 'keyboard-interactive':
-        return settings.batchMode ? [] : [keyboardInteractive(invocation, settings)]
-      case 'password':
-        return settings.batchMode ? [] : [password(invocation, settings)]
-      default:
-        return []
-    }
-  })
+export async function authentication(invocation: Invocation, settings: HostSettings): Promise<AuthMethod[]> {
+  const methods: AuthMethod[] = []
+  for (const method of settings.preferredAuthentications) {
+    if (method === 'publickey') methods.push(...(await publicKeys(invocation, settings)))
+    // What must be typed.
+    else if (settings.batchMode) continue
+    else if (method === 'keyboard-interactive') methods.push(keyboardInteractive(invocation, settings))
+    else if (method === 'password') methods.push(password(invocation, settings))
+  }
+  return methods
 }
 
-function publicKeys(invocation: Invocation, settings: HostSettings): AuthMethod[] {
+async function publicKeys(invocation: Invocation, settings: HostSettings): Promise<AuthMethod[]> {
   const named = settings.identityFiles
   const files = named ?? defaultKeyFiles().filter((file) => existsSync(file))
   const methods: AuthMethod[] = []
-  const agent = agentMethod(settings, files)
+  const agent = await agentMethod(settings, files)
   if (agent !== undefined) methods.push(agent)
   for (const file of files) {
     methods.push(
@@ -62,45 +58,28 @@ function certificateFor(file: string, { certificateFiles }: HostSettings): { cer
   return own === undefined ? {} : { certificatePath: own }
 }
 
-function agentMethod(
+async function agentMethod(
   { identityAgent, identitiesOnly }: HostSettings,
   files: readonly string[],
-): AuthMethod | undefined {
+): Promise<AuthMethod | undefined> {
   const socketPath = identityAgent ?? agentSocketPath()
   if (socketPath === false || socketPath === undefined) return undefined
-  const method = agentAuth({ socketPath })
-  if (!identitiesOnly || method.type !== 'agent') return method
-  const { agent } = method
-  return {
-    ...method,
-    agent: async () => onlyIdentities(typeof agent === 'function' ? await agent() : agent, files),
-  }
+  if (!identitiesOnly) return agentAuth({ socketPath })
+  const blobs = await Promise.all(files.map(publicBlob))
+  return agentAuth({ socketPath, only: blobs.filter((blob) => blob !== undefined) })
 }
 
-/** An agent that shows the identities of the given files alone (IdentitiesOnly). */
-async function onlyIdentities(agent: AuthAgent, files: readonly string[]): Promise<AuthAgent> {
-  const wanted = new Set((await Promise.all(files.map(publicBlob))).filter((blob) => blob !== undefined))
-  return {
-    list: async () =>
-      (await agent.list()).filter(({ keyBlob }) => wanted.has(Buffer.from(keyBlob).toString('base64'))),
-    sign: (keyBlob, data, flags) => agent.sign(keyBlob, data, flags),
-    bindSession: async (binding) => (await agent.bindSession?.(binding)) ?? false,
-  }
-}
-
-/** The public key of an identity file in base64: from FILE.pub, or from the file where it needs no passphrase. */
-async function publicBlob(file: string): Promise<string | undefined> {
+/** The public key of an identity file: from FILE.pub, or from the file where it needs no passphrase. */
+async function publicBlob(file: string): Promise<Uint8Array | undefined> {
   for (const path of [`${file}.pub`, file]) {
     try {
-      return Buffer.from(publicKeyFromText(readFileSync(path, 'utf8')).publicKey.blob).toString('base64')
+      return publicKeyFromText(readFileSync(path, 'utf8')).publicKey.blob
     } catch {
       // Not there, or no public key: the next one.
     }
   }
   try {
-    return Buffer.from((await parsePrivateKey(nodeCrypto, readFileSync(file))).publicKey.blob).toString(
-      'base64',
-    )
+    return (await parsePrivateKey(nodeCrypto, readFileSync(file))).publicKey.blob
   } catch {
     return undefined
   }

@@ -12,20 +12,31 @@ import {
   type OpenDuplex,
   type Session,
 } from '@sshblock/transport/node'
-import { attempt, UsageProblem } from '../failure.ts'
+import { attempt } from '../failure.ts'
 import { type Invocation, tell } from '../invocation.ts'
 import { traceTo } from '../output/trace-lines.ts'
-import { promptText } from '../questions.ts'
+import { promptText, remembered } from '../questions.ts'
 import { type HostSettings, hostSettings } from '../ssh-config/settings.ts'
 import { parseRemoteTarget, type RemoteTarget } from '../target.ts'
+import { UsageProblem } from '../usage-problem.ts'
 import { wantedAlgorithms } from './algorithms.ts'
 import { authentication } from './authentication.ts'
 import { type ConnectionFlags, configSources } from './flags.ts'
 import { hostKeyTrust } from './host-key-trust.ts'
+import { keyLogOf } from './key-log.ts'
 import { proxyCommandDuplex } from './proxy-command.ts'
 
-export interface Server {
+/** A way to a server, which can be gone again. */
+export interface Connection {
+  /** The first session. */
   readonly session: Session
+  /** Somebody typed something for it. */
+  readonly wasAsked: boolean
+  /** Makes another session, without asking anybody: what was typed for the first is known. */
+  again(signal: AbortSignal): Promise<Session>
+}
+
+export interface Server extends Connection {
   readonly sftp: SftpClient
   readonly info: ServerInfo
   /** Opens one more SFTP channel. */
@@ -46,52 +57,68 @@ export function settingsFor(
 /** How long an interrupted command may take to close its files on a server that says nothing, in milliseconds. */
 const interruptGraceMs = 3000
 
-/**
- * Connects and logs in. Errors name the location.
- * @param options.outlivesInterrupt the connection is still needed after Ctrl-C, for as long as it takes
- */
-export function openServer(
+/** Connects and logs in. Errors name the location. Whoever opens a connection closes its session. */
+export async function openConnection(
   target: RemoteTarget,
   flags: ConnectionFlags,
   invocation: Invocation,
-  options: { outlivesInterrupt?: boolean } = {},
-): Promise<Server> {
-  return attempt('cannot connect to', target.text, async () => {
-    const settings = settingsFor(target, flags, invocation)
-    const session = await openSession(settings, target, flags, invocation)
-    if (options.outlivesInterrupt !== true) {
-      const cutOff = (): void => {
-        setTimeout(() => session.destroy(), interruptGraceMs).unref()
-      }
-      invocation.signal.addEventListener('abort', cutOff, { once: true })
-    }
-    try {
-      return await server(session, settings, flags, invocation)
-    } catch (error) {
-      await session.close()
-      throw error
-    }
-  })
+): Promise<Connection> {
+  const questions = remembered(invocation.questions)
+  const connect = async (signal: AbortSignal): Promise<Session> => {
+    const settings = watched(settingsFor(target, flags, invocation))
+    return openSession(settings, target, flags, { ...invocation, questions, signal })
+  }
+  const session = await attempt('cannot connect to', target.text, () => connect(invocation.signal))
+  questions.answerAlone = true
+  return { session, wasAsked: questions.size > 0, again: connect }
 }
 
-async function server(
-  session: Session,
-  settings: HostSettings,
-  { verbose = 0 }: ConnectionFlags,
+/** A server that says nothing is noticed also where the settings do not ask for it: what is lost can be mended. */
+function watched(settings: HostSettings): HostSettings {
+  const { serverAliveIntervalMs = 5000, serverAliveCountMax = 3 } = settings
+  return { ...settings, serverAliveIntervalMs, serverAliveCountMax }
+}
+
+/** Connects, logs in and opens SFTP. Errors name the location. After Ctrl-C the connection is ended. */
+export async function openServer(
+  target: RemoteTarget,
+  flags: ConnectionFlags,
   invocation: Invocation,
 ): Promise<Server> {
-  const trace = traceTo(invocation, verbose)
-  const openSftp = async (): Promise<SftpClient> =>
-    SftpClient.open(await session.openSubsystem('sftp'), {
-      serverIdentification: session.info.peerIdentification,
-      ...(trace === undefined ? {} : { trace }),
-    })
-  const sftp = await openSftp()
-  const close = async (): Promise<void> => {
-    await sftp.close()
-    await session.close()
+  const connection = await openConnection(target, flags, invocation)
+  const { session } = connection
+  const cutOff = (): void => {
+    setTimeout(() => session.destroy(), interruptGraceMs).unref()
   }
-  return { session, sftp, openSftp, close, info: serverInfo(session, settings), [Symbol.asyncDispose]: close }
+  invocation.signal.addEventListener('abort', cutOff, { once: true })
+  try {
+    return await attempt('cannot connect to', target.text, async () => {
+      const openSftp = (): Promise<SftpClient> => openSftpOn(session, flags, invocation)
+      const sftp = await openSftp()
+      const close = async (): Promise<void> => {
+        await sftp.close()
+        await session.close()
+      }
+      const info = serverInfo(session, settingsFor(target, flags, invocation))
+      return { ...connection, sftp, openSftp, close, info, [Symbol.asyncDispose]: close }
+    })
+  } catch (error) {
+    await session.close()
+    throw error
+  }
+}
+
+/** SFTP on one more channel. */
+export async function openSftpOn(
+  session: Session,
+  { verbose = 0 }: ConnectionFlags,
+  invocation: Invocation,
+): Promise<SftpClient> {
+  const trace = traceTo(invocation, verbose)
+  return SftpClient.open(await session.openSubsystem('sftp'), {
+    serverIdentification: session.info.peerIdentification,
+    ...(trace === undefined ? {} : { trace }),
+  })
 }
 
 function serverInfo({ info }: Session, { hostName, port }: HostSettings): ServerInfo {
@@ -121,16 +148,18 @@ export async function openSession(
   invocation: Invocation,
 ): Promise<Session> {
   const trace = traceTo(invocation, flags.verbose ?? 0)
+  const onKeyLog = keyLogOf(invocation)
   const jumps: Session[] = []
   try {
     const session = await connectOver(opener(settings, flags, invocation, jumps), {
       ...connectOptions(settings),
       hostKeyPolicy: await hostKeyTrust(invocation, settings, target.hostKeyCheck),
-      auth: authentication(invocation, settings),
+      auth: await authentication(invocation, settings),
       onBanner: (text) => invocation.stderr.write(`${promptText(text.replace(/\s+$/, ''))}\n`),
       signal: invocation.signal,
       crypto: nodeCrypto,
       ...(trace === undefined ? {} : { trace }),
+      ...(onKeyLog === undefined ? {} : { onKeyLog }),
     })
     void session.closed.then(() => closeAll(jumps))
     return session
@@ -235,14 +264,18 @@ export interface ImageFlags {
   unsafeFlush?: boolean
 }
 
-/** Options of a device on this server; what every opening and creating needs. */
-export function deviceOptions(server: Server, { unsafeFlush }: ImageFlags, invocation: Invocation) {
-  const behaviour: DeviceBehaviour = {
+/** What the flags say about a device. */
+export function imageBehaviour({ unsafeFlush }: ImageFlags, invocation: Invocation): DeviceBehaviour {
+  return {
     flushPolicy: unsafeFlush === true ? 'unsafe' : 'strict',
     onWarning: (message) => tell(invocation, `warning: ${message}`),
   }
+}
+
+/** Options of a device on this server; what every opening and creating needs. */
+export function deviceOptions(server: Server, flags: ImageFlags, invocation: Invocation) {
   return {
-    ...behaviour,
+    ...imageBehaviour(flags, invocation),
     openChannel: () => server.openSftp(),
     serverName: server.info.host,
     serverInfo: server.info,
