@@ -7,17 +7,18 @@ const connect =
 
 /** What a page imports, and the ceiling in bytes, gzipped. Raise it with a reason; lower it when something got smaller. */
 const pages: [name: string, source: string, ceilingBytes: number][] = [
-  ['an SSH session', connect, 103_000],
-  ['an SFTP client', `${connect}export { SftpClient } from '@sshblock/sftp'`, 120_000],
+  ['an SSH session', connect, 83_000],
+  ['an SFTP client', `${connect}export { SftpClient } from '@sshblock/sftp'`, 102_000],
   [
     'a block device',
     `${connect}export { SftpClient } from '@sshblock/sftp'\nexport * from '@sshblock/blockdev'`,
-    136_000,
+    // Of this about 10 000 for what outlives a lost connection: journal, striping, fences.
+    148_000,
   ],
   [
     'everything, the servers too',
     "export * as a from '@sshblock/transport'\nexport * as b from '@sshblock/sftp'\nexport * as c from '@sshblock/blockdev'",
-    170_000,
+    182_000,
   ],
 ]
 
@@ -27,10 +28,10 @@ describe('a page with', () => {
   test.each(pages)(
     '%s needs nothing of Node and stays below its ceiling',
     async (name, source, ceilingBytes) => {
-      const { missing, gzipBytes, bytes, parts } = await bundle(source)
+      const { missing, gzipBytes, laterGzipBytes, bytes, parts } = await bundle(source)
       const largest = parts.slice(0, 6).map(([part, size]) => `${part} ${kib(size)}`)
       console.info(
-        `${name}: ${kib(gzipBytes)} gzipped, ${kib(bytes)} minified; before that ${largest.join(', ')}`,
+        `${name}: ${kib(gzipBytes)} gzipped and ${kib(laterGzipBytes)} when needed, ${kib(bytes)} minified; before that ${largest.join(', ')}`,
       )
       expect(missing).toEqual([])
       expect(gzipBytes).toBeGreaterThan(20_000)

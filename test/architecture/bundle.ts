@@ -6,8 +6,10 @@ import { factsOf } from './source-facts.ts'
 import { ROOT } from './workspace.ts'
 
 export interface Bundle {
-  /** Bytes of all chunks, each compressed by itself as a server would send it. */
+  /** Bytes of what is loaded with the page, each chunk compressed by itself as a server would send it. */
   readonly gzipBytes: number
+  /** The same of what is fetched when it is first needed. */
+  readonly laterGzipBytes: number
   readonly bytes: number
   /** What is left to be found at run time: modules that a page does not have, and names of Node. Empty where all is well. */
   readonly missing: readonly string[]
@@ -64,12 +66,30 @@ export async function bundle(source: string): Promise<Bundle> {
       }
     }
   }
+  const atOnce = loadedAtOnce(chunks)
+  const gzipped = (some: readonly OutputChunk[]): number =>
+    some.reduce((sum, { code }) => sum + gzipSync(code, { level: 9 }).length, 0)
   return {
-    gzipBytes: chunks.reduce((sum, { code }) => sum + gzipSync(code, { level: 9 }).length, 0),
+    gzipBytes: gzipped(chunks.filter(({ fileName }) => atOnce.has(fileName))),
+    laterGzipBytes: gzipped(chunks.filter(({ fileName }) => !atOnce.has(fileName))),
     bytes: chunks.reduce((sum, { code }) => sum + Buffer.byteLength(code), 0),
     missing: [...missing].sort(),
     parts: [...parts].sort(([, a], [, b]) => b - a),
   }
+}
+
+/** The entry and what it imports, and so on; not what `import()` names. */
+function loadedAtOnce(chunks: readonly OutputChunk[]): ReadonlySet<string> {
+  const byName = new Map(chunks.map((chunk) => [chunk.fileName, chunk]))
+  const reached = new Set<string>()
+  const visit = (name: string): void => {
+    const chunk = byName.get(name)
+    if (chunk === undefined || reached.has(name)) return
+    reached.add(name)
+    for (const imported of chunk.imports) visit(imported)
+  }
+  for (const { fileName, isEntry } of chunks) if (isEntry) visit(fileName)
+  return reached
 }
 
 function partOf(id: string): string {

@@ -18,9 +18,15 @@ const neutralTransport = [
 ]
 const transport = ['@sshblock/transport', '@sshblock/transport/node', '@sshblock/transport/browser']
 const sftp = ['@sshblock/sftp', '@sshblock/sftp/node', '@sshblock/sftp/browser']
-const blockdev = ['@sshblock/blockdev', '@sshblock/blockdev/node', '@sshblock/blockdev/browser']
+const blockdev = [
+  '@sshblock/blockdev',
+  '@sshblock/blockdev/node',
+  '@sshblock/blockdev/browser',
+  '@sshblock/blockdev/adapters',
+]
 const everything = [
   ...neutralTransport,
+  '@sshblock/transport/node-memory',
   '@sshblock/transport/conformance',
   ...transport,
   ...sftp,
@@ -35,7 +41,14 @@ export const PACKAGES: ReadonlyMap<string, PackageRule> = new Map([
   ['sftp', { imports: neutralTransport, platform: transport, nodeOnly: false }],
   // blockdev knows a random-access file, not SFTP: see DRIVER_FILES for who joins them.
   ['blockdev', { imports: neutralTransport, platform: [...transport, ...sftp], nodeOnly: false }],
-  ['nbd', { imports: [...neutralTransport, '@sshblock/blockdev'], platform: blockdev, nodeOnly: true }],
+  [
+    'nbd',
+    {
+      imports: [...neutralTransport, '@sshblock/transport/node-memory', '@sshblock/blockdev'],
+      platform: blockdev,
+      nodeOnly: true,
+    },
+  ],
   ['bridge', { imports: neutralTransport, platform: [], nodeOnly: true }],
   ['cli', { imports: everything, platform: [], nodeOnly: true }],
   ['web', { imports: everything, platform: [], nodeOnly: false }],
@@ -74,7 +87,7 @@ export const LAYERS: ReadonlyMap<string, readonly (readonly string[])[]> = new M
       ['core/'],
       ['session/'],
       ['conformance/'],
-      ['wire.ts', 'index.ts', 'node.ts', 'browser.ts', 'conformance.ts'],
+      ['wire.ts', 'index.ts', 'node.ts', 'node-memory.ts', 'browser.ts', 'conformance.ts'],
     ],
   ],
   [
@@ -93,6 +106,8 @@ export const LAYERS: ReadonlyMap<string, readonly (readonly string[])[]> = new M
     [
       ['errors.ts', 'limits.ts', 'device.ts', 'random-access-file.ts'],
       ['layers/'],
+      // Knows neither SSH nor SFTP: connections and lanes are handed in.
+      ['image/'],
       ['adapters/', '*'],
       ['index.ts', 'node.ts', 'browser.ts'],
     ],

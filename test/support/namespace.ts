@@ -106,6 +106,10 @@ export function inNamespace(inner: Command, options: NamespaceOptions): Command 
   }
   const words = [inner.command, ...inner.args].map(quote).join(' ')
   script.push(options.root === undefined ? `exec ${words}` : `exec chroot ${quote(root)} ${words}`)
-  const unshare = ['--mount', '--propagation', 'slave', '--pid', '--fork', '--kill-child=KILL']
+  const unshare = [
+    ...['--mount', '--propagation', 'slave', '--pid', '--fork', '--kill-child=KILL'],
+    // Its processes see each other under the numbers that they have there.
+    '--mount-proc',
+  ]
   return { command: 'unshare', args: [...unshare, 'sh', '-c', script.join('\n')] }
 }

@@ -5,7 +5,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import type { ReadableStream as WebReadable } from 'node:stream/web'
-import { NodeBackend, serveSftp } from '@sshblock/sftp/node'
+import { NodeBackend, SessionEpochs, serveSftp } from '@sshblock/sftp/node'
 import type { ListenOptions, ServerChannel, SshServer } from '@sshblock/transport/node'
 import {
   AuthorizedKeys,
@@ -52,6 +52,7 @@ export async function startOurServer(options: OurServerOptions = {}): Promise<Ou
   )
   const authorized = AuthorizedKeys.parse(lines.join('\n'))
   const backend = new NodeBackend({ root: unconfined ? '/' : data })
+  const epochs = new SessionEpochs()
   const user = 'tester'
   const server = await listen({
     host: LOOPBACK,
@@ -61,6 +62,7 @@ export async function startOurServer(options: OurServerOptions = {}): Promise<Ou
       sftp: (channel, { session }) =>
         serveSftp(channel, backend, {
           clientIdentification: session.info.peerIdentification,
+          epochs,
           ...(unconfined ? { startDirectory: data } : {}),
         }).finished,
     },
@@ -75,9 +77,9 @@ export async function startOurServer(options: OurServerOptions = {}): Promise<Ou
 /** Runs a command of a client in a shell, as sshd does; for tests only. */
 async function runCommand(channel: ServerChannel, command: string, cwd: string): Promise<number> {
   const child = spawn('/bin/sh', ['-c', command], { cwd, stdio: 'pipe' })
-  void Readable.fromWeb(channel.readable() as WebReadable)
-    .pipe(child.stdin)
-    .on('error', () => {})
+  // A connection that is lost ends the input; a command that does not read it ends the pipe.
+  const input = Readable.fromWeb(channel.readable() as WebReadable).on('error', () => child.stdin.destroy())
+  input.pipe(child.stdin).on('error', () => {})
   const output = channel.writable().getWriter()
   const stdout = (async () => {
     for await (const chunk of child.stdout) await output.write(chunk as Uint8Array)
