@@ -183,6 +183,8 @@ export class Recovery {
     await this.#writes.pass(undefined)
     this.#writes.close()
     await this.#drain()
+    // Failed or closed meanwhile: over for good.
+    this.#closing.signal.throwIfAborted()
     this.#needsRewrite = true
     const { lanes } = this.#options
     for (const open of [...lanes.lanes]) lanes.lose(open, new LaneLost('gone', cause))
@@ -237,7 +239,7 @@ export class Recovery {
   }
 
   #start(cause: Error): void {
-    if (this.#running !== undefined) return
+    if (this.#running !== undefined || this.#closing.signal.aborted) return
     this.#running = this.#run(cause)
   }
 
