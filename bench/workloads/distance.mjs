@@ -18,8 +18,11 @@ const mebibyte = 1024 ** 2
 
 /** @typedef {import('../harness/ground.mjs').Ground} Ground */
 
-/** @param {Ground} ground @param {number} port @param {number} size @param {number} slow bytes for those who are slow */
-export function readers(ground, port, size, slow) {
+/**
+ * @param {Ground} ground @param {number} port @param {number} size
+ * @param {number} slow bytes for those who are slow @param {number} least bytes for the slowest
+ */
+export function readers(ground, port, size, slow, least = Math.min(slow, 2 * mebibyte)) {
   const image = ground.image(size)
   const part = ground.image(slow)
   const local = () => ground.scratch('copy')
@@ -52,10 +55,7 @@ export function readers(ground, port, size, slow) {
       size,
     ),
     moving(nbdcopyFrom(ground, port, part, local()), slow),
-    moving(
-      qemuRead(ground, port, ground.image(Math.min(slow, 2 * mebibyte)), local()),
-      Math.min(slow, 2 * mebibyte),
-    ),
+    moving(qemuRead(ground, port, ground.image(least), local()), least),
   ]
 }
 

@@ -3,7 +3,7 @@
 import type { History, Profile } from './history.ts'
 import { generateHistory } from './history.ts'
 import { historySeed } from './model/random.ts'
-import { type HistoryCounts, type RunOptions, runHistory } from './run-history.ts'
+import { type HistoryCounts, noCounts, type RunOptions, runHistory } from './run-history.ts'
 
 export interface Campaign {
   readonly seed: number
@@ -33,19 +33,7 @@ export interface CampaignResult {
 export async function runCampaign(campaign: Campaign): Promise<CampaignResult> {
   const { seed, histories, first = 0, profile, options, until, onProgress } = campaign
   const findings: Finding[] = []
-  const counts: HistoryCounts = {
-    calls: 0,
-    succeeded: 0,
-    failed: 0,
-    losses: 0,
-    restored: 0,
-    gaveUp: 0,
-    ghosts: 0,
-    fencedByExit: 0,
-    fencedByProcesses: 0,
-    channels: 0,
-    virtualMs: 0,
-  }
+  const counts = noCounts()
   let done = 0
   while (done < histories) {
     const index = first + done

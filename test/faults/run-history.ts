@@ -46,6 +46,23 @@ export interface HistoryCounts {
   virtualMs: number
 }
 
+/** Nothing happened yet. */
+export function noCounts(): HistoryCounts {
+  return {
+    calls: 0,
+    succeeded: 0,
+    failed: 0,
+    losses: 0,
+    restored: 0,
+    gaveUp: 0,
+    ghosts: 0,
+    fencedByExit: 0,
+    fencedByProcesses: 0,
+    channels: 0,
+    virtualMs: 0,
+  }
+}
+
 export interface RunOptions {
   readonly trace?: boolean
   /** Changes what the device is told; for proofs. */
@@ -106,19 +123,7 @@ export class World {
   readonly machine: Machine
   readonly oracle: Oracle
   readonly trace: string[] = []
-  readonly counts: HistoryCounts = {
-    calls: 0,
-    succeeded: 0,
-    failed: 0,
-    losses: 0,
-    restored: 0,
-    gaveUp: 0,
-    ghosts: 0,
-    fencedByExit: 0,
-    fencedByProcesses: 0,
-    channels: 0,
-    virtualMs: 0,
-  }
+  readonly counts = noCounts()
   readonly image: DiskFile
   device!: SftpDevice
   readonly #options: RunOptions
