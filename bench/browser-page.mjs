@@ -37,7 +37,11 @@ async function withSftp(access, /** @type {(sftp: SftpClient) => Promise<any>} *
   const crypto = webCrypto()
   const key = await parsePrivateKey(crypto, access.privateKey)
   const session = await connect({
-    open: (signal) => webSocketDuplex(relay(access.port), { signal }),
+    open: (signal) =>
+      webSocketDuplex(relay(access.port), {
+        signal,
+        ...(access.stream === false ? { WebSocketStream: false } : {}),
+      }),
     crypto,
     host: '127.0.0.1',
     port: access.port,

@@ -1,20 +1,17 @@
 // SFTP in Chromium beside a bare WebSocket-to-TCP transfer of the same bytes, in the same tab and the same run, and beside
-// Node: `npm run build && node bench/browser.mjs [MiB] [rounds] [file.json]`. The server is OpenSSH, the relay @sshblock/bridge.
-// Rounds are interleaved; figures are medians.
+// Node: `npm run build && node bench/browser.mjs [MiB] [rounds] [file.json]`. Servers are OpenSSH and our own, the relay is
+// @sshblock/bridge; each is a process of its own. Rounds are interleaved; figures are medians.
 
 import { execFileSync, fork } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:http'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { copyFileSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { createBridge } from '@sshblock/bridge'
 import { SftpClient } from '@sshblock/sftp/node'
 import { connect, insecureAcceptAnyHostKey, keyFileAuth } from '@sshblock/transport/node'
-import { chromium } from 'playwright-core'
 import { rolldown } from 'rolldown'
-import { findProgram, Ground } from './harness/ground.mjs'
+import { ChromiumTab } from './harness/chromium-tab.mjs'
+import { Ground } from './harness/ground.mjs'
 
 const [mebibytes, rounds] = [Number(process.argv[2] ?? 64), Number(process.argv[3] ?? 5)]
 const bytes = mebibytes * 1024 ** 2
@@ -41,57 +38,22 @@ async function bundlePage() {
 }
 
 async function servePage() {
-  const scripts = await bundlePage()
-  const server = createServer((request, response) => {
-    const script = scripts.get(request.url ?? '')
-    if (script !== undefined) response.writeHead(200, { 'content-type': 'text/javascript' }).end(script)
-    else if (request.url === '/')
-      response
-        .writeHead(200, { 'content-type': 'text/html' })
-        .end('<!doctype html><title>bench</title><script type="module" src="/browser-page.js"></script>')
-    else response.writeHead(404).end()
-  })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = /** @type {import('node:net').AddressInfo} */ (server.address())
-  const url = `http://127.0.0.1:${port}`
-  const bridge = createBridge({
-    targets: { allow: ['127.0.0.1:*'] },
-    origins: [url],
-    pathPrefix: '/ssh',
-    healthPath: false,
-  })
-  bridge.attach(server)
-  undo.push(async () => {
-    await bridge.close()
-    server.closeAllConnections()
-    server.close()
-  })
+  const relay = fork(here('browser-relay.mjs'))
+  undo.push(() => relay.disconnect())
+  relay.send([...(await bundlePage())])
+  const [{ url }] = await once(relay, 'message')
   return url
 }
 
 async function openTab(/** @type {string} */ url) {
-  const profile = mkdtempSync(join(tmpdir(), 'sshblock-bench-chromium-'))
-  undo.push(() => rmSync(profile, { recursive: true, force: true, maxRetries: 5 }))
-  const browser = await chromium.launch({
-    executablePath: findProgram('chromium') ?? 'chromium',
-    args: [
-      ...['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-dev-shm-usage'],
-      ...['--disable-background-networking', '--disable-component-update', '--disable-sync'],
-    ],
-    env: { ...process.env, HOME: profile },
-  })
-  undo.push(() => browser.close())
-  const page = await browser.newPage()
-  await page.goto(url)
-  await page.waitForFunction('typeof jobs === "object"')
-  return {
-    version: browser.version(),
-    /** @param {string} name @param {unknown[]} args */
-    run: (name, ...args) =>
-      page.evaluate(([name, args]) => /** @type {any} */ (globalThis).jobs[name](...args), [name, args]),
-  }
+  const tab = await ChromiumTab.open(url)
+  undo.push(() => tab.close())
+  await tab.until('typeof jobs === "object"')
+  return tab
 }
+
+/** @param {ChromiumTab} tab @param {string} name @param {unknown[]} args */
+const inPage = (tab, name, ...args) => tab.evaluate(`jobs.${name}(...${JSON.stringify(args)})`)
 
 async function startRaw() {
   const raw = fork(here('browser-raw.mjs'))
@@ -100,7 +62,40 @@ async function startRaw() {
   return port
 }
 
-/** The same work in Node, over TCP. @param {Ground} ground @param {(sftp: SftpClient) => Promise<unknown>} use */
+/** Our own server with a copy of the image. @param {string} image */
+async function startOurs(image) {
+  const server = fork(here('server-process.mjs'))
+  undo.push(async () => {
+    server.send('stop')
+    await once(server, 'exit')
+  })
+  const [{ location, connection, imageFile }] = await once(server, 'message')
+  const { port, username } = new URL(location)
+  copyFileSync(image, imageFile)
+  const [knownHosts] = connection.knownHostsFiles
+  const [identity] = connection.keyFiles
+  return {
+    access: {
+      port: Number(port),
+      user: decodeURIComponent(username),
+      privateKey: readFileSync(identity, 'utf8'),
+      fingerprint: fingerprintOf(knownHosts),
+    },
+    node: { port: Number(port), user: decodeURIComponent(username), identity },
+    image: '/disk.img',
+    uploaded: '/uploaded',
+    uploadedFile: join(dirname(imageFile), 'uploaded'),
+  }
+}
+
+const fingerprintOf = (/** @type {string} */ file) =>
+  execFileSync('ssh-keygen', ['-lf', file], { encoding: 'utf8' }).split(' ')[1]
+
+/**
+ * The same work in Node, over TCP.
+ * @param {{ port: number, user: string, identity: string }} ground
+ * @param {(sftp: SftpClient) => Promise<unknown>} use
+ */
 async function inNode(ground, use) {
   const session = await connect({
     host: '127.0.0.1',
@@ -123,21 +118,18 @@ async function main() {
   const [url, rawPort, delayed] = await Promise.all([servePage(), startRaw(), ground.path({ delayMs: 25 })])
   const tab = await openTab(url)
   const image = ground.image(bytes)
-  const fingerprint = execFileSync('ssh-keygen', ['-lf', `${ground.folder}/host.pub`], {
-    encoding: 'utf8',
-  }).split(' ')[1]
   const near = {
     port: ground.port,
     user: ground.user,
     privateKey: readFileSync(ground.identity, 'utf8'),
-    fingerprint,
+    fingerprint: fingerprintOf(`${ground.folder}/host.pub`),
   }
   const far = { ...near, port: delayed.port }
+  const ours = await startOurs(image)
   const uploaded = () => ground.scratch('uploaded')
-  const checkedUpload = async (/** @type {object} */ access) => {
-    const path = uploaded()
-    const sample = await tab.run('sftpUpload', access, path, bytes)
-    if (statSync(path).size !== bytes) throw new Error('the upload is not whole')
+  const checkedUpload = async (/** @type {object} */ access, path = uploaded(), file = path) => {
+    const sample = await inPage(tab, 'sftpUpload', access, path, bytes)
+    if (statSync(file).size !== bytes) throw new Error('the upload is not whole')
     return sample
   }
   const block = new Uint8Array(256 * 1024).fill(0x5a)
@@ -146,14 +138,18 @@ async function main() {
   }
   /** @type {[name: string, run: () => Promise<any>][]} */
   const contestants = [
-    ['download, bare WebSocket', () => tab.run('bareDownload', rawPort, bytes)],
-    ['download, SFTP', () => tab.run('sftpDownload', near, image)],
-    ['download, SFTP, 50 ms', () => tab.run('sftpDownload', far, image)],
+    ['download, bare WebSocket', () => inPage(tab, 'bareDownload', rawPort, bytes)],
+    ['download, SFTP', () => inPage(tab, 'sftpDownload', near, image)],
+    ['download, SFTP, 50 ms', () => inPage(tab, 'sftpDownload', far, image)],
     ['download, SFTP, Node', () => inNode(ground, (sftp) => sftp.get(image, () => {}))],
-    ['upload, bare WebSocket', () => tab.run('bareUpload', rawPort, bytes)],
+    ['download, our server', () => inPage(tab, 'sftpDownload', ours.access, ours.image)],
+    ['download, our server, Node', () => inNode(ours.node, (sftp) => sftp.get(ours.image, () => {}))],
+    ['upload, bare WebSocket', () => inPage(tab, 'bareUpload', rawPort, bytes)],
     ['upload, SFTP', () => checkedUpload(near)],
     ['upload, SFTP, 50 ms', () => checkedUpload(far)],
     ['upload, SFTP, Node', () => inNode(ground, (sftp) => sftp.put(blocks(), uploaded()))],
+    ['upload, our server', () => checkedUpload(ours.access, ours.uploaded, ours.uploadedFile)],
+    ['upload, our server, Node', () => inNode(ours.node, (sftp) => sftp.put(blocks(), ours.uploaded))],
   ]
   const samples = new Map(contestants.map(([name]) => [name, /** @type {any[]} */ ([])]))
   // The first round warms up: compiled code, grown buffers.
@@ -174,11 +170,20 @@ async function main() {
   const rate = (/** @type {string} */ name) => rows.find((row) => row.name === name)?.megabytesPerSecond ?? 0
   const ratios = ['download', 'upload'].flatMap((way) => [
     [`${way}: SFTP to bare WebSocket`, rate(`${way}, SFTP`) / rate(`${way}, bare WebSocket`), 0.8],
+    [
+      `${way}: our server to bare WebSocket`,
+      rate(`${way}, our server`) / rate(`${way}, bare WebSocket`),
+      0.8,
+    ],
+    // No page can be faster than the slower of the two that it is made of: its socket, and what the server gives anybody.
+    [
+      `${way}: SFTP to the slower of bare WebSocket and Node`,
+      rate(`${way}, SFTP`) / Math.min(rate(`${way}, bare WebSocket`), rate(`${way}, SFTP, Node`)),
+      0.8,
+    ],
     [`${way}: 50 ms to no delay`, rate(`${way}, SFTP, 50 ms`) / rate(`${way}, SFTP`), 0.7],
   ])
-  console.log(
-    `Chromium ${tab.version}, Node ${process.version}, OpenSSH, ${mebibytes} MiB, medians of ${rounds} rounds\n`,
-  )
+  console.log(`${tab.version}, Node ${process.version}, ${mebibytes} MiB, medians of ${rounds} rounds\n`)
   console.log('| transfer | MB/s | longest block of the page |\n| --- | ---: | ---: |')
   for (const { name, megabytesPerSecond, longestBlockMs } of rows) {
     const block = name.endsWith('Node')

@@ -19,7 +19,8 @@ export const connection = {
   auth: [keyFileAuth(job.identity)],
 }
 
-export const login = () => connect(connection)
+/** @param {import('@sshblock/transport/node').NodeClientOptions['earlyChannels']} [earlyChannels] */
+export const login = (earlyChannels = 1) => connect({ ...connection, earlyChannels })
 
 /** The last line that a program prints: merged into its sample. @param {object} result */
 export function report(result) {

@@ -1,13 +1,13 @@
 // Whole files by our SFTP client: `get` into a local file, `put` from one, or a stream that is thrown away.
 
-import { sftpChannels } from '@sshblock/sftp'
+import { channelsForUpload, sftpChannels } from '@sshblock/sftp'
 import * as sftpOnNode from '@sshblock/sftp/node'
 import { job, login, report } from './connection.mjs'
 
 const { what, remote, local } = job
-const session = await login()
+const session = await login(what === 'put' ? channelsForUpload : 1)
 const openChannel = sftpChannels(session)
-const client = await openChannel()
+const client = await openChannel({ mayBeUnopened: true })
 const openedAt = performance.now()
 let bytes = 0
 switch (what) {
@@ -24,5 +24,4 @@ switch (what) {
     throw new Error(`unknown work ${what}`)
 }
 report({ bytes, insideSeconds: (performance.now() - openedAt) / 1000 })
-await client.close()
 await session.close()

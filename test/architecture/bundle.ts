@@ -11,6 +11,12 @@ export interface Bundle {
   /** The same of what is fetched when it is first needed. */
   readonly laterGzipBytes: number
   readonly bytes: number
+  /**
+   * Bytes, compressed, of what is loaded with the page and of what these modules bring when they are fetched.
+   * @param modules names of chunks, which are those of the modules that `import()` names, without `.ts` or `.js`
+   * @throws Error for a name that no chunk has
+   */
+  gzipBytesWith(modules: readonly string[]): number
   /** What is left to be found at run time: modules that a page does not have, and names of Node. Empty where all is well. */
   readonly missing: readonly string[]
   /** Bytes by package and folder before minification, the largest first. */
@@ -72,6 +78,16 @@ export async function bundle(source: string): Promise<Bundle> {
   return {
     gzipBytes: gzipped(chunks.filter(({ fileName }) => atOnce.has(fileName))),
     laterGzipBytes: gzipped(chunks.filter(({ fileName }) => !atOnce.has(fileName))),
+    gzipBytesWith: (modules) => {
+      const fetched = modules.map((name) => {
+        const chunk = chunks.find((each) => each.name === name)
+        if (chunk === undefined)
+          throw new Error(`no chunk is named ${name}: ${chunks.map((each) => each.name).join(', ')}`)
+        return chunk.fileName
+      })
+      const loaded = closure(chunks, [...atOnce, ...fetched])
+      return gzipped(chunks.filter(({ fileName }) => loaded.has(fileName)))
+    },
     bytes: chunks.reduce((sum, { code }) => sum + Buffer.byteLength(code), 0),
     missing: [...missing].sort(),
     parts: [...parts].sort(([, a], [, b]) => b - a),
@@ -80,6 +96,14 @@ export async function bundle(source: string): Promise<Bundle> {
 
 /** The entry and what it imports, and so on; not what `import()` names. */
 function loadedAtOnce(chunks: readonly OutputChunk[]): ReadonlySet<string> {
+  return closure(
+    chunks,
+    chunks.filter(({ isEntry }) => isEntry).map(({ fileName }) => fileName),
+  )
+}
+
+/** These files and what they import, and so on. */
+function closure(chunks: readonly OutputChunk[], from: readonly string[]): ReadonlySet<string> {
   const byName = new Map(chunks.map((chunk) => [chunk.fileName, chunk]))
   const reached = new Set<string>()
   const visit = (name: string): void => {
@@ -88,7 +112,7 @@ function loadedAtOnce(chunks: readonly OutputChunk[]): ReadonlySet<string> {
     reached.add(name)
     for (const imported of chunk.imports) visit(imported)
   }
-  for (const { fileName, isEntry } of chunks) if (isEntry) visit(fileName)
+  for (const fileName of from) visit(fileName)
   return reached
 }
 

@@ -54,6 +54,33 @@ describe('flush', () => {
     await second
   })
 
+  test('a flush called in the very turn in which another ends is not answered without an fsync', async () => {
+    for (let turn = 0; turn < 16; turn++) {
+      const file = new ScriptedFile(4096)
+      const device = deviceOn(file)
+      const gates = [gate(), gate(), gate()]
+      let syncs = 0
+      file.onSync = () => gates[syncs++]!.opened as Promise<undefined>
+      await device.write(0, sector(1))
+      const first = device.flush()
+      await settle()
+      await device.write(512, sector(2))
+      let answered = 0
+      const answer = () => {
+        answered++
+      }
+      const second = device.flush().then(answer)
+      gates[0]!.open()
+      for (let i = 0; i < turn; i++) await undefined
+      const third = device.flush().then(answer)
+      await settle()
+      await first
+      expect(answered, `in turn ${turn}`).toBe(0)
+      for (const each of gates) each.open()
+      await Promise.all([second, third])
+    }
+  })
+
   test('flushes that come together share one fsync', async () => {
     const file = new ScriptedFile(1 << 16)
     file.hops = () => 20

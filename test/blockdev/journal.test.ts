@@ -115,6 +115,18 @@ describe('room', () => {
   })
 })
 
+test('a sync begins at half, and at a quarter where so much is under way that there is no room for what comes meanwhile', () => {
+  const kibibyte = new Uint8Array(1024)
+  const fill = (acknowledged: number, underWay: number) => {
+    const journal = new Journal({ maxBytes: 64 * 1024, mayForget: false })
+    for (let i = 0; i < underWay; i++) journal.copy(kibibyte)
+    for (let i = 0; i < acknowledged; i++) journal.acknowledged(i * 1024, journal.copy(kibibyte))
+    return journal.isFilling
+  }
+  expect([fill(32, 0), fill(33, 0)]).toEqual([false, true])
+  expect([fill(16, 36), fill(17, 30), fill(17, 32)]).toEqual([false, false, true])
+})
+
 test('copies are used again when everything in a slab was released', () => {
   const copies = new WriteCopies(2 * slabBytes)
   for (let round = 0; round < 50; round++) {

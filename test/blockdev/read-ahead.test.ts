@@ -336,6 +336,19 @@ describe('windows and buffers', () => {
     expect(ahead.stats.servedBytes).toBe(0)
   })
 
+  test('a window that grew before the storage was busy becomes smaller again', async () => {
+    let answers = 0
+    const { source, content, now } = storage({
+      // What one reader gets at first, and what many get who share a link.
+      latencyMs: (bytes) => (answers++ < 12 ? 1 : 1 + bytes / 50_000),
+      roundTripMs: 1,
+    })
+    const ahead = new ReadAhead(source, { now, maxBytes: 4096 * KiB })
+    await readAll(ahead, content, 8, 256 * KiB)
+    expect(ahead.stats.servedBytes).toBeGreaterThan(0)
+    expect(ahead.stats.servedBytes).toBeLessThan(content.length / 2)
+  })
+
   test('where only distance takes time, the window grows beyond what the reader asks for', async () => {
     const { source, content, now } = storage({ latencyMs: () => 50, roundTripMs: 50 })
     const ahead = new ReadAhead(source, { now })
@@ -364,5 +377,66 @@ describe('windows and buffers', () => {
     const ahead = new ReadAhead(source, { now, maxBytes: 1024 * KiB })
     await readAll(ahead, content, 1, 48 * KiB - 7)
     await readAll(ahead, content, 5, 64 * KiB)
+  })
+})
+
+describe('bytes that were read by the opening', () => {
+  const content = pattern(size)
+
+  function primed(now: () => number = () => 0) {
+    const file = new ScriptedFile(content)
+    const device = new FileDevice({
+      files: [file],
+      size,
+      kind: 'file',
+      readOnly: false,
+      readAhead: { now },
+      head: content.slice(0, 32 * KiB),
+    })
+    return { file, device }
+  }
+
+  test('are what the first read gets, without a request; it begins no stream yet', async () => {
+    const { file, device } = primed()
+    await stream(device, content, 0, 1, 512)
+    expect(file.count('read')).toBe(0)
+    await stream(device, content, 512, 40)
+    expect(device.stats.readAhead).toMatchObject({ droppedBySeek: 0, droppedByWrite: 0 })
+    await device.close()
+  })
+
+  test('are the beginning of a longer first read, which asks for the rest only', async () => {
+    const { file, device } = primed()
+    await stream(device, content, 0, 1, 64 * KiB)
+    expect(file.calls).toEqual([
+      expect.objectContaining({ call: 'read', offset: 32 * KiB, length: 32 * KiB }),
+    ])
+    await device.close()
+  })
+
+  test('are dropped by a first read elsewhere', async () => {
+    const { file, device } = primed()
+    await stream(device, content, 4096, 1, 4096)
+    await stream(device, content, 0, 1, 512)
+    expect(file.count('read')).toBe(2)
+    await device.close()
+  })
+
+  test('are dropped by a write that touches them', async () => {
+    const { device } = primed()
+    await device.write(100, new Uint8Array(50).fill(0xaa))
+    const found = await readAt(device, 0, 512)
+    expect([...found.subarray(100, 150)]).toEqual(Array(50).fill(0xaa))
+    expect(Buffer.compare(found.subarray(0, 100), content.subarray(0, 100))).toBe(0)
+    await device.close()
+  })
+
+  test('are not served when time has passed: somebody else may have written since', async () => {
+    let time = 0
+    const { file, device } = primed(() => time)
+    time = 1001
+    await stream(device, content, 0, 1, 512)
+    expect(file.count('read')).toBe(1)
+    await device.close()
   })
 })

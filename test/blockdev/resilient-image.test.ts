@@ -393,6 +393,22 @@ describe('R7 and R8: who answers, and what file it is', () => {
     })
   }
 
+  test('a file that became shorter is not made long again with zeros where one of two connections is left', async () => {
+    const { server, clock, image } = await world({ maxConnections: 2, minConnections: 2 })
+    await clock.pass(1000)
+    expect(image.info.connections).toBe(2)
+    await image.write(0, filled(1))
+    server.cache = server.cache.slice(0, size / 2)
+    // The one that was written through: what is not durable is written again over the other.
+    server.connections[0]!.lose()
+    await clock.pass(1000)
+    expect(image.info).toMatchObject({
+      state: 'failed',
+      error: { message: expect.stringMatching(/shorter/) },
+    })
+    expect(server.cache.length).toBe(size / 2)
+  })
+
   test('without the check another content is read as if it were the right one', async () => {
     const { server, clock, image } = await world(without('identity'))
     server.cache = pattern(size, 99)
@@ -423,6 +439,66 @@ describe('R7 and R8: who answers, and what file it is', () => {
   })
 })
 
+describe('room in the journal', () => {
+  test('a write that waits for room does not fail for a flush that failed long ago', async () => {
+    const { server, clock, image } = await world({ journalBytes: 8192 })
+    const failed = Object.assign(new Error('fsync failed'), { code: 'EIO' })
+    server.syncErrors = [failed, failed]
+    await image.write(0, filled(1))
+    await image.write(block, filled(2))
+    // The room that it should have made was not made.
+    await clock.pass(1000)
+    expect(server.syncErrors).toEqual([])
+    await image.sync()
+    expect(image.info.journalBytes).toBe(0)
+    server.holdsWrites = true
+    const large = watch(image.write(16_384, filled(3, 7680)))
+    await turns()
+    server.holdsWrites = false
+    const waiting = watch(image.write(32_768, filled(4)))
+    // There is room for this one, whose end wakes who waits.
+    await image.write(49_152, filled(5, 512))
+    await turns()
+    expect([large.state, waiting.state]).toEqual(['pending', 'pending'])
+    for (const { answer } of server.held) answer()
+    await clock.pass(1000)
+    expect([large.state, waiting.state]).toEqual(['ok', 'ok'])
+    expect(await readBlock(image, 32_768)).toEqual(filled(4))
+  })
+})
+
+describe('lanes after a loss', () => {
+  test('the lane that no fsync blocks comes back with the next write', async () => {
+    const { server, clock, image } = await world({ maxChannels: 2 })
+    for (let loss = 0; loss < 3; loss++) {
+      await image.write(0, filled(loss))
+      await clock.pass(1000)
+      expect(image.info.channels).toBe(2)
+      server.loseAll()
+      await clock.pass(1000)
+      expect(image.info).toMatchObject({ state: 'connected', channels: 1 })
+    }
+  })
+
+  test('a connection that was refused once is asked for again after an outage', async () => {
+    const { server, clock, image } = await world({ maxConnections: 2, minConnections: 2 })
+    await clock.pass(1000)
+    expect(image.info.connections).toBe(2)
+    const connect = server.connect.bind(server)
+    server.connect = (signal) =>
+      server.connections.some(({ closed }) => !closed)
+        ? Promise.reject(new Error('too many'))
+        : connect(signal)
+    server.loseAll()
+    await clock.pass(5000)
+    expect(image.info).toMatchObject({ state: 'connected', connections: 1 })
+    server.connect = connect
+    server.loseAll()
+    await clock.pass(5000)
+    expect(image.info).toMatchObject({ state: 'connected', connections: 2 })
+  })
+})
+
 describe('R10: time', () => {
   test('calls wait for the budget, then fail; the device goes on trying and comes back', async () => {
     const { server, clock, image, events } = await world({ reconnectDelayMs: 30_000 })
@@ -447,6 +523,65 @@ describe('R10: time', () => {
     expect(image.info.state).toBe('connected')
     expect(await readBlock(image, 0)).toEqual(filled(1))
     await image.sync()
+  })
+
+  test('a line that comes and goes keeps no call waiting for longer than the budget', async () => {
+    const { server, clock, image, events } = await world({ reconnectDelayMs: 30_000 })
+    await image.write(0, filled(1))
+    await image.sync()
+    server.holdsWrites = true
+    server.holdsSyncs = true
+    server.holdsReadsOf = 777
+    const write = watch(image.write(block, filled(2)))
+    const waiting = [watch(image.read(0, new Uint8Array(777))), write, watch(image.sync())]
+    await turns()
+    for (let second = 0; second < 30; second++) {
+      // It is back within the second, and takes up the calls again.
+      server.loseAll()
+      await clock.pass(1000)
+      expect(image.info.state).toBe('connected')
+      expect(waiting.map(({ state }) => state)).toEqual(['pending', 'pending', 'pending'])
+    }
+    const late = watch(image.read(0, new Uint8Array(777)))
+    await turns()
+    server.loseAll()
+    await turns()
+    expect(waiting.map(({ state }) => state)).toEqual(['failed', 'failed', 'failed'])
+    expect(write.error).toMatchObject({
+      code: 'EIO',
+      message: expect.stringMatching(/again and again for 30000 ms \(cut\)/),
+    })
+    expect(waiting[2]!.error).toBeInstanceOf(NotSyncedYetError)
+    // It has waited through one loss alone.
+    expect(late.state).toBe('pending')
+    expect(events.filter(({ type }) => type === 'budget-over')).toHaveLength(0)
+    Object.assign(server, { holdsWrites: false, holdsSyncs: false, holdsReadsOf: undefined })
+    server.loseAll()
+    await clock.pass(1000)
+    expect(late.state).toBe('ok')
+    await image.write(block, filled(3))
+    await image.sync()
+    expect(await readBlock(image, block)).toEqual(filled(3))
+  })
+
+  test('what is left of the budget of a call ends its wait in a later outage', async () => {
+    const { server, clock, image } = await world({ reconnectDelayMs: 30_000 })
+    server.holdsReadsOf = 777
+    const first = watch(image.read(0, new Uint8Array(777)))
+    await turns()
+    server.loseAll()
+    await clock.pass(20_000)
+    server.refuses = new Error('nobody is there')
+    server.loseAll()
+    const second = watch(image.read(0, new Uint8Array(777)))
+    await clock.pass(9000)
+    expect([first.state, second.state]).toEqual(['pending', 'pending'])
+    await clock.pass(1500)
+    expect([first.state, second.state]).toEqual(['failed', 'pending'])
+    expect(first.error?.message).toMatch(/again and again for 30\d\d\d ms/)
+    await clock.pass(20_000)
+    expect(second.state).toBe('failed')
+    expect(second.error?.message).toMatch(/no connection/)
   })
 
   test('without a budget calls fail at once', async () => {

@@ -85,6 +85,8 @@ export class ScriptedServer implements ImageHost {
   /** Whether writes are held without an answer, to be done, or not, later. */
   holdsWrites = false
   holdsSyncs = false
+  /** Reads that are never answered, by their length. */
+  holdsReadsOf: number | undefined
   copiesZeros = true
   silent = false
   readonly held: Held[] = []
@@ -252,6 +254,11 @@ export class ScriptedLane implements Lane {
   }
 
   read(offset: number, into: Uint8Array, options: AccessOptions = {}): Promise<number> {
+    if (into.length === this.#server.holdsReadsOf)
+      return this.#held(
+        () => {},
+        () => 0,
+      )
     return this.#answer(() => {
       options.signal?.throwIfAborted()
       const found = this.#server.cache.subarray(offset, offset + into.length)

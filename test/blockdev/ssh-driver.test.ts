@@ -21,6 +21,7 @@ import { needsOpenssh, type OpensshPeer, startOpensshServer } from '../support/o
 import { describeWith } from '../support/requirements.ts'
 import { type Agent, needsAgent, startAgent } from '../support/ssh-agent.ts'
 import { tempDir } from '../support/temp-dir.ts'
+import { connectNearby } from './near-session.ts'
 import { pattern, rejection } from './scripted-file.ts'
 
 describeWith([needsOpenssh(), needsAgent()], 'a disk on an OpenSSH server', () => {
@@ -278,7 +279,7 @@ describeWith([needsOpenssh(), needsAgent()], 'a disk on an OpenSSH server', () =
       const server = await startOpensshServer({ maxSessions })
       const disk = await openBlockDevice(`ssh://${server.user}@${server.host}:${server.port}${path}`, {
         ...trust,
-        knownHostsFiles: [server.paths.knownHosts],
+        connect: connectNearby((await clientKey('ed25519')).privateFile),
         writable: true,
       })
       await disk.write(0, content.subarray(0, 4096))

@@ -16,6 +16,7 @@ import {
 } from '../support/openssh-server.ts'
 import { startProxy } from '../support/proxy.ts'
 import { describeWith } from '../support/requirements.ts'
+import { connectNearby } from './near-session.ts'
 import { pattern } from './scripted-file.ts'
 
 const MiB = 1 << 20
@@ -77,7 +78,7 @@ describeWith([needsOpenssh()], 'a disk on several channels', () => {
   }, 60_000)
 
   test('without a round trip that matters nothing is opened but the channel that no flush blocks', async () => {
-    const { device, content } = await open({}, { size: 16 * MiB })
+    const { device, content } = await open({}, { size: 16 * MiB, connect: connectNearby(keyFile) })
     await Promise.all(
       Array.from({ length: 16 }, (_, i) => device.write(i * MiB, content.subarray(i * MiB, (i + 1) * MiB))),
     )
@@ -109,7 +110,7 @@ describeWith([needsOpenssh()], 'a disk on several channels', () => {
   })
 
   test('a path that leads to another file by now gives no further channel', async () => {
-    const { device, path, content, warnings } = await open({}, { size: MiB })
+    const { device, path, content, warnings } = await open({}, { size: MiB, connect: connectNearby(keyFile) })
     renameSync(path, `${path}.old`)
     // The same content, size and times: for a device that writes that proves nothing.
     execFileSync('cp', ['-p', `${path}.old`, path])

@@ -1,9 +1,11 @@
 /** Bytes both ways, what a client can do wrong, back-pressure, and how one end's ending reaches the other. */
 import { createHash } from 'node:crypto'
-import { once } from 'node:events'
+import { EventEmitter, once } from 'node:events'
 import { connect, Socket } from 'node:net'
 import { describe, expect, it, vi } from 'vitest'
 import { WebSocket } from 'ws'
+import { gatherMs, streamingFromBytes } from '../../packages/bridge/src/limits.ts'
+import { Relay } from '../../packages/bridge/src/relay.ts'
 import { echo, frame, rawUpgrade, startBridge, startTarget, until, visit } from './support/bridges.ts'
 
 const mebibyte = 1024 * 1024
@@ -54,6 +56,58 @@ describe('bytes', () => {
     await client.bytes(200_000 + 2 * mebibyte)
     expect(Math.max(...sizes)).toBeLessThanOrEqual(256 * 1024)
     expect(sizes.length).toBeLessThan(1000)
+  })
+
+  it('of a target that streams are gathered for a millisecond, those of one that answers never', () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'setImmediate'] })
+    try {
+      const sizes: number[] = []
+      const client = Object.assign(new EventEmitter(), {
+        send: (message: Buffer, _options: object, done: () => void) => {
+          sizes.push(message.length)
+          done()
+        },
+        resume: () => {},
+      })
+      const target = Object.assign(new EventEmitter(), {
+        setNoDelay: () => {},
+        pause: () => {},
+        resume: () => {},
+        write: () => true,
+        writableLength: 0,
+        destroyed: false,
+      })
+      const never = Number.POSITIVE_INFINITY
+      new Relay(client as unknown as WebSocket, target as unknown as Socket, {
+        highWaterBytes: mebibyte,
+        firstByteTimeoutMs: never,
+        idleTimeoutMs: never,
+        pingIntervalMs: never,
+        onBytes: () => {},
+        onEnd: () => {},
+      })
+      const turn = () => vi.advanceTimersByTime(0)
+      const piece = Buffer.alloc(streamingFromBytes / 4)
+      for (let i = 0; i < 4; i++) {
+        target.emit('data', piece)
+        turn()
+      }
+      expect(sizes).toEqual([piece.length, piece.length, piece.length])
+      target.emit('data', piece)
+      turn()
+      vi.advanceTimersByTime(gatherMs)
+      expect(sizes.splice(0)).toEqual([piece.length, piece.length, piece.length, 2 * piece.length])
+      // Full messages do not wait.
+      for (let i = 0; i < 4; i++) target.emit('data', piece)
+      expect(sizes.splice(0)).toEqual([4 * piece.length])
+      vi.advanceTimersByTime(gatherMs)
+      client.emit('message', Buffer.from('?'), true)
+      target.emit('data', piece)
+      turn()
+      expect(sizes).toEqual([piece.length])
+    } finally {
+      vi.useRealTimers()
+    }
   })
 
   it('that come before the target is connected wait', async () => {

@@ -97,7 +97,7 @@ describe('the honest part', () => {
     })
     const exchange = client.startExchange()
     exchange.sendInit(change)
-    exchange.sendGuess('ecdh-sha2-nistp256')
+    await exchange.sendGuess('ecdh-sha2-nistp256')
     await Promise.all([
       exchange.receiveInit().then(() => client.finishExchange(exchange)),
       server.exchangeKeys({ theySpokeFirst: true }),

@@ -2,8 +2,10 @@
 
 import type { History, Profile } from './history.ts'
 import { generateHistory } from './history.ts'
+import { type HistoryCounts, noCounts } from './history-result.ts'
 import { historySeed } from './model/random.ts'
-import { type HistoryCounts, noCounts, type RunOptions, runHistory } from './run-history.ts'
+import { runHistory } from './run-history.ts'
+import type { RunOptions } from './world.ts'
 
 export interface Campaign {
   readonly seed: number
@@ -14,6 +16,8 @@ export interface Campaign {
   readonly options?: RunOptions
   /** Stop at the first that breaks a rule in this way. Default: never, so that as many run as are named. */
   readonly until?: (finding: Finding) => boolean
+  /** Is told of each history that breaks a rule, at once. */
+  readonly onFinding?: (finding: Finding) => void
   readonly onProgress?: (done: number, findings: number) => void
 }
 
@@ -31,7 +35,7 @@ export interface CampaignResult {
 }
 
 export async function runCampaign(campaign: Campaign): Promise<CampaignResult> {
-  const { seed, histories, first = 0, profile, options, until, onProgress } = campaign
+  const { seed, histories, first = 0, profile, options, until, onFinding, onProgress } = campaign
   const findings: Finding[] = []
   const counts = noCounts()
   let done = 0
@@ -45,7 +49,11 @@ export async function runCampaign(campaign: Campaign): Promise<CampaignResult> {
     }
     done++
     const { violations } = result
-    if (violations.length > 0) findings.push({ index, history, violations })
+    if (violations.length > 0) {
+      const finding = { index, history, violations }
+      findings.push(finding)
+      onFinding?.(finding)
+    }
     onProgress?.(done, findings.length)
     if (violations.length > 0 && until?.({ index, history, violations }) === true) break
   }

@@ -10,9 +10,11 @@ vi.setConfig({ testTimeout: 300_000 })
 
 const seed = 2026
 const shares: readonly [ProfileName, number][] = [
-  ['all', 900],
-  ['losses', 300],
+  ['all', 800],
+  ['losses', 250],
+  ['far', 100],
   ['ghosts', 300],
+  ['epochs', 150],
   ['crashes', 200],
   ['syncs', 200],
   ['impostors', 200],
@@ -33,6 +35,7 @@ describe('random histories', () => {
       expect(counts.fencedByProcesses).toBeGreaterThan(20)
       expect(counts.fencedByExit).toBeGreaterThan(0)
     }
+    if (name === 'epochs') expect(counts.fencedByEpoch).toBeGreaterThan(20)
     if (name === 'all' || name === 'impostors') expect(counts.gaveUp).toBeGreaterThan(20)
     if (name === 'losses') expect(counts.channels).toBeGreaterThan(4)
   })

@@ -14,6 +14,8 @@ export interface HistorySetup {
   readonly onLoss: 'fail' | 'replay'
   /** Whether the server lets the device prove old processes dead: by commands, or not at all. */
   readonly permitsExec: boolean
+  /** Whether it is a server of ours that ends the older sessions of a device. */
+  readonly endsOlderSessions: boolean
   readonly journalBytes: number | undefined
   readonly readAhead: boolean
   readonly requestTimeoutMs: number
@@ -21,6 +23,8 @@ export interface HistorySetup {
   readonly keepaliveMs: number
   /** Milliseconds that bytes take, at least and at most. */
   readonly latencyMs: readonly [number, number]
+  /** What the connection says of its round trip, in milliseconds. */
+  readonly roundTripMs: number
   readonly windowBytes: number
   /** Largest piece in which bytes arrive. */
   readonly pieceBytes: number
@@ -64,6 +68,8 @@ export type Step =
   | { readonly do: 'fail-write'; readonly code: 'ENOSPC' | 'EIO' }
   | { readonly do: 'fail-read' }
   | { readonly do: 'fail-sync'; readonly times: number }
+  /** The kernel writes back what is dirty, which nobody asked for, and fails. */
+  | { readonly do: 'fail-writeback' }
   | { readonly do: 'slow'; readonly writeMs: number; readonly syncMs: number; readonly ms: number }
 
 /** What becomes of the server's side during an outage. */
@@ -117,6 +123,7 @@ const defaultWeights: Record<Step['do'], number> = {
   'fail-read': 1,
   'fail-sync': 2,
   slow: 1,
+  'fail-writeback': 0,
 }
 
 export function generateHistory(seed: number, profile: Profile = {}): History {
@@ -146,7 +153,7 @@ const ordinaryMeanwhile: readonly Meanwhile[] = [
 
 function generateSetup(random: Random): HistorySetup {
   const permitsExec = random.chance(0.6)
-  return {
+  const setup: Omit<HistorySetup, 'endsOlderSessions' | 'roundTripMs'> = {
     blocks: random.pick([16, 64, 128]),
     channels: random.between(1, 4),
     connections: random.between(1, 3),
@@ -171,6 +178,12 @@ function generateSetup(random: Random): HistorySetup {
     pieceBytes: random.pick([100, 1000, 32_768, 32_768]),
     reorders: random.chance(0.3),
     worldSeed: random.next(),
+  }
+  const isFar = setup.latencyMs[1] === 40 && setup.worldSeed % 5 < 2
+  return {
+    ...setup,
+    endsOlderSessions: !permitsExec && setup.worldSeed % 3 === 0,
+    roundTripMs: isFar ? 40 : 5,
   }
 }
 
@@ -199,6 +212,7 @@ class StepMaker {
       case 'flush':
       case 'settle':
       case 'fail-read':
+      case 'fail-writeback':
       case 'rekey':
         return { do: what }
       case 'cancel':

@@ -71,7 +71,7 @@ describeWith([...needsSshd, needsStrace()], 'a disk that fails', () => {
     expect(await rejection(device.close())).toMatchObject({ code: 'EIO' })
   })
 
-  it('ENOSPC and EIO of a write are told apart or told as what the server said, and the device goes on', async () => {
+  it('EIO of a write is that of the call alone, and the device goes on', async () => {
     const folder = tempDir('disk')
     const path = join(folder, 'disk.img')
     writeFileSync(path, new Uint8Array(size))
@@ -86,6 +86,54 @@ describeWith([...needsSshd, needsStrace()], 'a disk that fails', () => {
     await device.write(4096, filled(3))
     await device.close()
     expect(blockOf(path, 1)).toEqual(filled(3))
+  })
+})
+
+describeWith([...needsSshd, needsStrace()], 'a write that the kernel refuses or cuts short', () => {
+  it.each([
+    ['ENOSPC though the file system has room, as with a quota', 'inject=pwrite64,write:error=ENOSPC:when=2'],
+    ['EDQUOT', 'inject=pwrite64,write:error=EDQUOT:when=2'],
+    ['a short write', 'inject=pwrite64,write:retval=100:when=2'],
+  ])(
+    '%s: EIO that says what it may be, nothing is lost, and the range can be written again',
+    async (_, fault) => {
+      const folder = tempDir('disk')
+      const path = join(folder, 'disk.img')
+      writeFileSync(path, new Uint8Array(size))
+      const sshd = await startSshd({ sftp: injecting(path, [fault], false) })
+      const { device } = await sshd.open(path)
+      await device.write(0, filled(1))
+      expect(await rejection(device.write(4096, filled(2)))).toMatchObject({
+        code: 'EIO',
+        offset: 4096,
+        length: 4096,
+        message: expect.stringMatching(/a quota/),
+      })
+      await device.write(4096, filled(3))
+      await device.flush()
+      expect(device.info.connection).toMatchObject({ state: 'connected', losses: 0 })
+      await device.close()
+      expect([blockOf(path, 0), blockOf(path, 1)]).toEqual([filled(1), filled(3)])
+    },
+  )
+})
+
+describeWith(needsSshd, 'a file that is cut under the device', () => {
+  it('reads behind its end are errors, never zeros; reads before it go on', async () => {
+    const sshd = await startSshd()
+    const path = sshd.image(filled(7, size))
+    const { device } = await sshd.open(path, { readAhead: false })
+    truncateSync(path, size / 2)
+    const error = await rejection(device.read(size - 4096, new Uint8Array(4096)))
+    expect(error).toMatchObject({
+      code: 'EIO',
+      message: expect.stringMatching(/shorter|end of the file|ends/),
+    })
+    const seen = new Uint8Array(4096)
+    await device.read(0, seen)
+    expect(seen).toEqual(filled(7))
+    await device.close()
+    expect(statSync(path).size).toBe(size / 2)
   })
 })
 

@@ -40,6 +40,7 @@ const complaints: ReadonlyMap<string, RegExp> = new Map([
   ['R1', /^read .* failed without a reason/],
   ['R2', /is stale/],
   ['R3', /is stale/],
+  ['R3 (c)', /is stale/],
   ['R4', /is stale/],
   ['R5', /is stale/],
   ['R6', /is stale/],

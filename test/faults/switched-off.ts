@@ -2,6 +2,7 @@
 // has nothing to complain of would be no rule, or the oracle would be blind.
 
 import { BlockDeviceError } from '@sshblock/blockdev'
+import { SessionEpochs } from '@sshblock/sftp'
 import { LaneLost } from '../../packages/blockdev/src/image/host.ts'
 import { Recovery } from '../../packages/blockdev/src/image/recovery.ts'
 import type { Rule } from '../../packages/blockdev/src/image/rules.ts'
@@ -9,7 +10,7 @@ import { RangeLock } from '../../packages/blockdev/src/layers/range-lock.ts'
 import { SftpLane } from '../../packages/blockdev/src/sftp-lane.ts'
 import type { Profile } from './history.ts'
 import { profiles } from './profiles.ts'
-import type { RunOptions } from './run-history.ts'
+import type { RunOptions } from './world.ts'
 
 export interface SwitchedOff {
   /** What is not done any more. */
@@ -86,6 +87,16 @@ export const switchedOff: Readonly<Record<string, SwitchedOff>> = {
     what: 'no proof is asked for that the old session is over',
     profile: profiles.ghosts,
     options: without('fence'),
+  },
+  'R3 (c)': {
+    what: 'the server says that older sessions have ended, and they have not',
+    profile: profiles.epochs,
+    apply: () =>
+      replace(
+        SessionEpochs.prototype,
+        'join',
+        () => (_name, _epoch, serial) => Promise.resolve(Array.from({ length: serial }, (_, each) => each)),
+      ),
   },
   R4: {
     what: 'without a proof the device goes on all the same',

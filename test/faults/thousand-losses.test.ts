@@ -4,7 +4,7 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { expect, test, vi } from 'vitest'
 import type { HistorySetup } from './history.ts'
-import { World } from './run-history.ts'
+import { World } from './world.ts'
 
 // On a machine that others use too.
 vi.setConfig({ testTimeout: 300_000 })
@@ -16,12 +16,14 @@ const setup: HistorySetup = {
   serverChannels: 10,
   onLoss: 'fail',
   permitsExec: true,
+  endsOlderSessions: false,
   journalBytes: undefined,
   readAhead: true,
   requestTimeoutMs: 10_000,
   reconnectDelayMs: 30_000,
   keepaliveMs: 500,
   latencyMs: [1, 3],
+  roundTripMs: 5,
   windowBytes: 65_536,
   pieceBytes: 32_768,
   reorders: false,

@@ -2,9 +2,9 @@
 
 import { expect, test, vi } from 'vitest'
 import { runCampaign } from './campaign.ts'
+import { imagePath } from './damage.ts'
 import type { Profile } from './history.ts'
 import { openOverSsh } from './model/ssh-connection.ts'
-import { imagePath } from './run-history.ts'
 
 // On a machine that others use too.
 vi.setConfig({ testTimeout: 300_000 })

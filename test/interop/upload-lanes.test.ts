@@ -3,7 +3,7 @@ import { createHash, randomBytes } from 'node:crypto'
 import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { SftpClient, sftpChannels } from '../../packages/sftp/src/index.ts'
+import { channelsForUpload, SftpClient, sftpChannels } from '../../packages/sftp/src/index.ts'
 import { putFile, putFileResuming } from '../../packages/sftp/src/node.ts'
 import { connect, insecureAcceptAnyHostKey, keyFileAuth } from '../../packages/transport/src/node.ts'
 import { clientKey } from '../support/keys.ts'
@@ -32,9 +32,9 @@ async function uploader(options: OpensshOptions, delayMs: number) {
   let asked = 0
   let given = 0
   const open = sftpChannels(session)
-  const openChannel = async (): Promise<SftpClient> => {
+  const openChannel: ReturnType<typeof sftpChannels> = async (wanted) => {
     asked++
-    const added = await open()
+    const added = await open(wanted)
     given++
     return added
   }
@@ -73,6 +73,65 @@ describeWith([needsOpenssh()], 'an upload with more channels to be had', () => {
     expect(channels()).toMatchObject({ given: 1 })
     // The added channel was given back: another can be had.
     await (await openChannel()).close()
+    await session.close()
+  })
+
+  test('a stream uses them too, and what it wrote is whole when it is closed', async () => {
+    const { folder, session, client, openChannel, channels } = await uploader({}, 40)
+    const bytes = randomBytes(20 * mebibyte + 321)
+    const writer = client.createWriteStream(`${folder}/file`, { openChannel, maxChannels: 3 }).getWriter()
+    for (let at = 0; at < bytes.length; at += 300_000) await writer.write(bytes.subarray(at, at + 300_000))
+    await writer.close()
+    expect(channels()).toEqual({ asked: 2, given: 2 })
+    expect(hash(await readFile(join(folder, 'file')))).toBe(hash(bytes))
+    await session.close()
+  })
+
+  test('a stream that is given up gives its channels back', async () => {
+    const { folder, session, client, openChannel } = await uploader({ maxSessions: 2 }, 40)
+    const stream = client.createWriteStream(`${folder}/file`, { openChannel, maxChannels: 2 })
+    const writer = stream.getWriter()
+    for (let i = 0; i < 20; i++) await writer.write(randomBytes(300_000))
+    await writer.abort()
+    // sshd counts a channel that was closed a moment ago.
+    await expect
+      .poll(() =>
+        openChannel().then(
+          (one) => one.close().then(() => true),
+          () => false,
+        ),
+      )
+      .toBe(true)
+    await session.close()
+  })
+
+  test('a stream that appends keeps to one channel: the server puts what comes where the file ends', async () => {
+    const { folder, session, client, openChannel, channels } = await uploader({}, 40)
+    const writer = client.createWriteStream(`${folder}/file`, { flags: 'a', openChannel }).getWriter()
+    const bytes = randomBytes(4 * mebibyte)
+    for (let at = 0; at < bytes.length; at += mebibyte) await writer.write(bytes.subarray(at, at + mebibyte))
+    await writer.close()
+    expect(channels()).toEqual({ asked: 0, given: 0 })
+    expect(hash(await readFile(join(folder, 'file')))).toBe(hash(bytes))
+    await session.close()
+  })
+
+  test('channels that were asked for with the login are the ones it uses', async () => {
+    const peer = await startOpensshServer({})
+    const proxy = await startProxy({ target: { host: peer.host, port: peer.port }, delayMs: 30 })
+    const session = await connect({
+      host: proxy.host,
+      port: proxy.port,
+      username: peer.user,
+      hostKeyPolicy: insecureAcceptAnyHostKey(),
+      auth: [keyFileAuth((await clientKey('ed25519')).privateFile)],
+      earlyChannels: channelsForUpload,
+    })
+    const openChannel = sftpChannels(session)
+    const client = await openChannel({ mayBeUnopened: true })
+    const bytes = randomBytes(12 * mebibyte)
+    await client.put(bytes, `${peer.paths.data}/file`, { openChannel })
+    expect(hash(await readFile(join(peer.paths.data, 'file')))).toBe(hash(bytes))
     await session.close()
   })
 

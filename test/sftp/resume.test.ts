@@ -37,6 +37,7 @@ class Ground {
       link: { latencyMs: () => 0, windowBytes, pieceBytes: () => 32_768, reorders: false },
       maxChannels: 10,
       permitsExec: false,
+      endsOlderSessions: false,
       connectMs: () => 0,
       keepaliveMs: 1000,
     })

@@ -134,3 +134,29 @@ test('a file that could not be closed is an error: its bytes may be lost', async
   await expect(lanes.close()).rejects.toThrow('quota')
   expect(clientsOpen()).toBe(0)
 })
+
+test('the files are closed before the channels are given back, and nobody has to wait for these', async () => {
+  let giveBack!: () => void
+  const gone = new Promise<void>((resolve) => {
+    giveBack = resolve
+  })
+  const first = new WindowedFile(50)
+  const second = new WindowedFile(50)
+  const lanes = new UploadLanes(first as unknown as RemoteFile, {
+    maxChannels: 2,
+    openChannel: async () => ({ open: async () => second as unknown as RemoteFile, close: () => gone }),
+  })
+  for (let i = 0; i < 8; i++) lanes.startWrite(0, new Uint8Array(250), {})
+  await settle()
+  expect(lanes.count).toBe(2)
+  await lanes.close()
+  expect(second.closed).toBe(1)
+  let hasEnded = false
+  const ended = lanes.ended.then(() => {
+    hasEnded = true
+  })
+  await settle()
+  expect(hasEnded).toBe(false)
+  giveBack()
+  await ended
+})

@@ -33,6 +33,8 @@ export interface FileDeviceOptions extends DeviceBehaviour {
   readOnly: boolean
   /** The file was made by this opening and nothing was ever written to it. */
   fresh?: boolean
+  /** Its first bytes, where they were read by this opening; the device's own from now on. */
+  head?: Uint8Array
   preferredBlockSize?: number
   /** Names the storage in warnings. */
   storageName?: string

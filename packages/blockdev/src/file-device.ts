@@ -94,6 +94,7 @@ export class FileDevice implements BlockDevice {
       },
       options.readAhead === false ? { maxBytes: 0 } : options.readAhead,
     )
+    if (options.head !== undefined) this.#readAhead.prime(options.head)
     this.#barrier = new FlushBarrier({
       pool: this.#pool,
       canSync,

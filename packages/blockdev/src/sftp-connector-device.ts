@@ -6,11 +6,13 @@ import { AuthError, HostKeyError } from '@sshblock/transport/errors'
 import { BlockDeviceError } from './errors.ts'
 import type { FileDeviceOptions } from './file-device-options.ts'
 import { AccessRefusedError, IdentityError } from './image/errors.ts'
+import { Growth } from './image/growth.ts'
 import type { ImageConnection, ImageHost, Lane, OpenLaneOptions } from './image/host.ts'
-import type { ConnectionBehaviour } from './image/options.ts'
+import { type ConnectionBehaviour, defaultMaxChannels } from './image/options.ts'
 import { ResilientImage } from './image/resilient-image.ts'
 import type { Rule } from './image/rules.ts'
 import type { ZeroCopier } from './layers/zeroing.ts'
+import { BegunLanes, openFileOn } from './sftp-begun-lanes.ts'
 import type { SftpConnection, SftpConnector } from './sftp-connector.ts'
 import {
   type CreateOptions,
@@ -49,8 +51,8 @@ export function openDeviceOnConnector(
   options: OpenOnConnectorOptions = {},
 ): Promise<SftpDevice> {
   const { writable = false } = options
-  return onConnector(connector, path, options, writable, false, (sftp) =>
-    openImageFile(sftp, path, options, { head: true }),
+  return onConnector(connector, path, options, writable, false, (sftp, onOpenable) =>
+    openImageFile(sftp, path, options, { head: true, onOpenable }),
   )
 }
 
@@ -63,7 +65,23 @@ export function createDeviceOnConnector(
   path: string,
   options: CreateOnConnectorOptions,
 ): Promise<SftpDevice> {
-  return onConnector(connector, path, options, true, true, (sftp) => createImageFile(sftp, path, options))
+  return onConnector(connector, path, options, true, true, async (sftp, onOpenable) => {
+    const created = await createImageFile(sftp, path, options)
+    onOpenable()
+    return created
+  })
+}
+
+/**
+ * Channels that a device wants of its first connection at once, by the round trip: one, and where it is to be written through one
+ * for the command that tells who serves us, and over a long way all the lanes there may be.
+ */
+function channelWish(
+  writable: boolean,
+  { maxChannels = defaultMaxChannels, minChannels = 1 }: ConnectionBehaviour,
+): (roundTripMs: number) => number {
+  if (!writable) return () => 1
+  return (roundTripMs) => 1 + (Growth.isFar(roundTripMs) ? Math.max(minChannels, maxChannels) : 1)
 }
 
 async function onConnector(
@@ -72,25 +90,36 @@ async function onConnector(
   options: OpenOnConnectorOptions | CreateOnConnectorOptions,
   writable: boolean,
   fresh: boolean,
-  open: (sftp: SftpClient) => Promise<OpenedImage>,
+  open: (sftp: SftpClient, onOpenable: () => void) => Promise<OpenedImage>,
 ): Promise<SftpDevice> {
   const signal = options.signal ?? new AbortController().signal
-  const connection = await connector.connect(signal)
+  const wish = channelWish(writable, options)
+  const connection = await connector.connect(signal, { channels: wish })
   try {
-    const session = await openSftpSession(connection, options, signal)
-    const { file, kind, size, head } = await open(session.sftp)
+    const opening = openSftpSession(connection, options, signal)
+    // Over a long way everything that will be wanted is begun at once.
+    const further = writable ? wish(connection.roundTripMs ?? 0) - 2 : 0
+    const begun = new BegunLanes(further, () => openSftpSession(connection, options, signal))
+    const session = await opening
+    const { file, kind, size, head } = await open(session.sftp, () => begun.open(path, writable, signal))
+    // A busy server looks far away at first.
+    const isFar =
+      begun.count > 0 && Growth.isFar(Math.min(connection.roundTripMs ?? 0, file.roundTripMs ?? 0))
+    if (!isFar) begun.abandon()
     const host = new SftpImageHost(connector, path, writable, options)
     const lane = await host.lane(session, file, { signal, epoch: 1, serial: 1 })
     const isFile = kind === 'file'
     const image = new ResilientImage({
       ...options,
+      minChannels: Math.max(options.minChannels ?? 1, 1 + begun.count),
       host,
-      connection: host.adopted(connection),
+      connection: host.adopted(connection, begun),
       lane,
       writable,
       kind,
       size: isFile ? size : undefined,
-      head,
+      // A copy: the device serves its first read from the other one.
+      head: head.slice(),
       ...(options.dangerouslyWithout === undefined ? {} : { without: options.dangerouslyWithout }),
     })
     const source: DeviceSource = {
@@ -106,6 +135,7 @@ async function onConnector(
       kind,
       readOnly: !writable,
       fresh,
+      ...(fresh ? {} : { head }),
       zeroCopier: zeroCopier(image, () => source.sftp().supports('copy-data', '1')),
       ...serverTraits(session.sftp, options.serverName),
     }
@@ -157,7 +187,8 @@ class SftpImageHost implements ImageHost {
 
   async connect(signal: AbortSignal): Promise<ImageConnection> {
     try {
-      return this.adopted(await this.#connector.connect(signal))
+      const channels = this.#writable ? 2 : 1
+      return this.adopted(await this.#connector.connect(signal, { channels: () => channels }))
     } catch (error) {
       const cause = error instanceof HostKeyError || error instanceof AuthError ? error : causeOf(error)
       if (cause instanceof HostKeyError) throw new IdentityError(cause.message, cause)
@@ -166,15 +197,17 @@ class SftpImageHost implements ImageHost {
     }
   }
 
-  adopted(connection: SftpConnection): ImageConnection {
+  /** `begun` are lanes that were begun on this connection before there was an image. */
+  adopted(connection: SftpConnection, begun?: BegunLanes): ImageConnection {
     this.connection = connection
     const { exec } = connection
     return {
+      begunLanes: begun?.count ?? 0,
       identity: `${connection.identity.user} ${hex(connection.identity.hostKey)}`,
       get roundTripMs() {
         return connection.roundTripMs
       },
-      openLane: (options) => this.#openLane(connection, options),
+      openLane: (options) => this.#openLane(connection, options, begun),
       exec: exec === undefined ? undefined : (command, signal) => exec.call(connection, command, signal),
       over: connection.over,
       close: () => connection.close(),
@@ -194,11 +227,21 @@ class SftpImageHost implements ImageHost {
     return new SftpLane(session, file, ended, this.#onWarning)
   }
 
-  async #openLane(connection: SftpConnection, join: OpenLaneOptions): Promise<Lane> {
+  async #openLane(
+    connection: SftpConnection,
+    join: OpenLaneOptions,
+    begun: BegunLanes | undefined,
+  ): Promise<Lane> {
     const { signal } = join
-    const session = await openSftpSession(connection, this.#options, signal)
+    const { session, remote } =
+      (await begun?.take()) ??
+      (await openFileOn(
+        openSftpSession(connection, this.#options, signal),
+        this.#path,
+        this.#writable,
+        signal,
+      ))
     try {
-      const remote = await session.sftp.open(this.#path, this.#writable ? 'r+' : 'r', { signal })
       return await this.lane(session, new SftpFile(session.sftp, remote), join)
     } catch (error) {
       session.channel.close()

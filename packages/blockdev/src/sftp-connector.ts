@@ -6,8 +6,14 @@ import type { ServerInfo } from './sftp-device.ts'
 
 /** Connects to the server: when the device is opened, for more connections, and after a loss. */
 export interface SftpConnector {
-  /** A new connection, with host key check and authentication of its own. */
-  connect(signal: AbortSignal): Promise<SftpConnection>
+  /**
+   * A new connection, with host key check and authentication of its own. `wanted.channels` tells from the round trip in
+   * milliseconds how many channels it will be asked for at once: they may be opened early.
+   */
+  connect(
+    signal: AbortSignal,
+    wanted?: { readonly channels: (roundTripMs: number) => number },
+  ): Promise<SftpConnection>
 }
 
 /** An SFTP channel; a SessionChannel of the transport is one. */

@@ -155,12 +155,15 @@ export interface OpenedImage {
   readonly kind: FileKind
   /** Bytes. */
   readonly size: number
-  /** Its first bytes, as far as they were asked for and could be read: by which it is known again. */
+  /**
+   * Its first bytes, as far as they were asked for and could be read: by which it is known again, and which the first read gets
+   * without a round trip of its own.
+   */
   readonly head: Uint8Array
 }
 
-/** Bytes that are read from the start of a file when it is opened. */
-const headBytes = 512
+/** Bytes that are read from the start of a file when it is opened: one READ, whatever the server. */
+const headBytes = 32 * 1024
 
 async function readHead(file: SftpFile): Promise<Uint8Array> {
   const head = new Uint8Array(headBytes)
@@ -168,17 +171,21 @@ async function readHead(file: SftpFile): Promise<Uint8Array> {
   return head.subarray(0, count)
 }
 
-/** Opens the file of a disk image and checks that it may be one. @throws as openDeviceOnSftp. */
+/**
+ * Opens the file of a disk image and checks that it may be one. `wants.onOpenable` is called when it is known to be of a kind that
+ * can be opened. @throws as openDeviceOnSftp.
+ */
 export async function openImageFile(
   sftp: SftpClient,
   path: string,
   options: SftpDeviceOptions,
-  wants: { head?: boolean } = {},
+  wants: { head?: boolean; onOpenable?: () => void } = {},
 ): Promise<OpenedImage> {
   const { writable = false, signal } = options
   try {
     // By path first: opening a fifo would block the server until somebody writes into it.
     checkKind(path, fileStatus(await sftp.stat(path, { signal })))
+    wants.onOpenable?.()
     const file = new SftpFile(sftp, await sftp.open(path, writable ? 'r+' : 'r', { signal }))
     try {
       // After the opening, so that a read-only server (which hides fsync too) is told by its own answer.
@@ -186,7 +193,8 @@ export async function openImageFile(
       const head = wants.head === true ? readHead(file) : new Uint8Array(0)
       const status = await file.status()
       checkKind(path, status)
-      return { file, kind: status.kind, size: deviceSize(path, status, options.size), head: await head }
+      const size = deviceSize(path, status, options.size)
+      return { file, kind: status.kind, size, head: (await head).subarray(0, size) }
     } catch (error) {
       await file.close().catch(() => {})
       throw error
@@ -221,6 +229,7 @@ export async function createImageFile(
   checkSize('create', options.size)
   const size = exactSize ? options.size : roundUpToBlock(options.size)
   checkSize('create', size)
+  await sftp.opened
   checkFlushPolicy(sftp, options)
   try {
     const before = overwrite ? await statusOf(sftp, path, signal) : undefined

@@ -1,7 +1,7 @@
 // A lane of the resilient image on an SFTP channel: the open file, and what the channel tells of the server's end of it.
 // What it adds to SftpFile is knowing which errors are answers, and which mean that none will come.
 
-import { type RemoteFile, SftpClient, SftpStatusError } from '@sshblock/sftp'
+import { type RemoteFile, SftpClient, SftpStatusError, takesRequestsBehindInit } from '@sshblock/sftp'
 import { AbortedError, TimeoutError, UsageError } from '@sshblock/transport/errors'
 import { BlockDeviceError } from './errors.ts'
 import { type Lane, type LaneAttributes, LaneLost } from './image/host.ts'
@@ -29,7 +29,10 @@ export interface SftpSession {
   readonly sftp: SftpClient
 }
 
-/** Opens a channel and starts SFTP on it. */
+/**
+ * Opens a channel and starts SFTP on it. With a server that takes that, requests may be made before it has answered; `sftp.opened`
+ * tells when it has.
+ */
 export async function openSftpSession(
   connection: SftpConnection,
   { requestTimeoutMs, clock, trace }: SftpLaneOptions,
@@ -37,13 +40,16 @@ export async function openSftpSession(
 ): Promise<SftpSession> {
   const channel = await connection.openChannel(signal)
   const { serverIdentification } = connection
-  const sftp = await SftpClient.open(new LingeringChannel(channel), {
+  const isPipelined = takesRequestsBehindInit(serverIdentification)
+  const options = {
     signal,
     ...(serverIdentification === undefined ? {} : { serverIdentification }),
     ...(requestTimeoutMs === undefined ? {} : { requestTimeoutMs }),
     ...(clock === undefined ? {} : { clock }),
     ...(trace === undefined ? {} : { trace }),
-  })
+  }
+  const lingering = new LingeringChannel(channel)
+  const sftp = isPipelined ? SftpClient.begin(lingering, options) : await SftpClient.open(lingering, options)
   return { channel, sftp }
 }
 
@@ -158,7 +164,8 @@ export class SftpLane implements Lane {
     try {
       await this.#file.close().catch(rethrow)
     } finally {
-      await this.sftp.close()
+      // What matters is answered: nobody has to wait for the channel's end.
+      this.sftp.close().catch(() => {})
     }
   }
 

@@ -3,6 +3,7 @@
 // Every connection of a device is made here in the same way: at open, for more connections, and after a loss. Closing the
 // device says goodbye, and a failed opening leaves nothing behind.
 
+import { takesRequestsBehindInit } from '@sshblock/sftp'
 import {
   AuthError,
   type AuthMethod,
@@ -38,7 +39,7 @@ export type DriverSession = Pick<Session, 'info' | 'openSubsystem' | 'close'> &
 /** What the driver asks a connection for; the rest is up to whoever connects. */
 export type ConnectTarget = Pick<
   ClientOptions,
-  'host' | 'username' | 'hostKeyPolicy' | 'auth' | 'signal' | 'trace' | 'keepalive'
+  'host' | 'username' | 'hostKeyPolicy' | 'auth' | 'signal' | 'trace' | 'keepalive' | 'earlyChannels'
 > & { port: number }
 
 /** What differs from host to host. */
@@ -120,7 +121,11 @@ function connectorFor(
   )
   return {
     connector: {
-      connect: async (signal) => sftpConnection(location, await connect(location, options, host, signal)),
+      connect: async (signal, { channels } = { channels: () => 1 }) =>
+        sftpConnection(
+          location,
+          await connect(location, { ...options, earlyChannels: channels }, host, signal),
+        ),
     },
     path: location.path,
     defaults: {
@@ -150,7 +155,11 @@ function sftpConnection(location: Location, session: DriverSession): SftpConnect
     get roundTripMs() {
       return session.info.roundTripMs
     },
-    openChannel: (signal) => session.openSubsystem('sftp', signal === undefined ? {} : { signal }),
+    openChannel: (signal) =>
+      session.openSubsystem('sftp', {
+        pipelined: takesRequestsBehindInit(info.peerIdentification),
+        ...(signal === undefined ? {} : { signal }),
+      }),
     exec:
       exec === undefined
         ? undefined
@@ -180,11 +189,11 @@ const defaultKeepalive = { intervalMs: 5000, maxMissed: 3 }
 
 async function connect(
   { server, user, hostKeyCheck }: Location,
-  options: ConnectionOptions,
+  options: ConnectionOptions & Required<Pick<ConnectTarget, 'earlyChannels'>>,
   host: DriverHost,
   signal: AbortSignal,
 ): Promise<DriverSession> {
-  const { trace } = options
+  const { trace, earlyChannels } = options
   try {
     // What the host would add is not looked up where somebody else connects.
     const own = options.connect
@@ -198,6 +207,7 @@ async function connect(
       auth: options.auth ?? (own === undefined ? await host.authentication() : []),
       keepalive: { ...defaultKeepalive, ...options.keepalive },
       signal,
+      earlyChannels,
       ...(trace === undefined ? {} : { trace }),
     })
   } catch (error) {

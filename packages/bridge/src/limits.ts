@@ -4,6 +4,10 @@
 export const maxMessageBytes = 1024 * 1024
 /** Largest message sent to a client. */
 export const maxSentMessageBytes = 256 * 1024
+/** A target that sends this much while the client says nothing is streaming. */
+export const streamingFromBytes = 256 * 1024
+/** How long bytes of a target that streams are gathered into a message, in milliseconds. */
+export const gatherMs = 1
 /** Fragments of one message (RFC 6455 s5.4); every browser sends far fewer. */
 export const maxFragments = 1024
 /** Pieces in which the network may bring one message; 64 bytes each would still fit. */

@@ -2,7 +2,8 @@
 //
 // Back-pressure, with at most `highWaterBytes` and one read held in each direction:
 // - to the client: bytes count until `ws` has handed them to the kernel (its send callback); above the mark the TCP socket is
-//   not read. What came in one turn of the event loop leaves as messages of up to 256 KiB.
+//   not read. What came in one turn of the event loop leaves as messages of up to 256 KiB. From a target that streams it is
+//   gathered for a millisecond: a browser pays more for a message than for its bytes. Answers are never held back.
 // - to the target: bytes count until Node has handed them to the kernel; above the mark the WebSocket is not read, until
 //   'drain'.
 //
@@ -11,7 +12,7 @@
 import type { Socket } from 'node:net'
 import type { RawData, WebSocket } from 'ws'
 import { type CloseCode, closeCode, closeReason } from './close-codes.ts'
-import { lingerMs, maxSentMessageBytes, targetLingerMs } from './limits.ts'
+import { gatherMs, lingerMs, maxSentMessageBytes, streamingFromBytes, targetLingerMs } from './limits.ts'
 
 export interface RelayOptions {
   readonly highWaterBytes: number
@@ -33,6 +34,8 @@ export class Relay {
   /** Given to `ws`, not yet to the kernel. */
   #sentBytes = 0
   #flushScheduled = false
+  /** Bytes for the client since it last said something. */
+  #unaskedBytes = 0
   #clientPaused = false
   #closing: { code: number; reason: string } | undefined
   #clientGone = false
@@ -110,15 +113,19 @@ export class Relay {
     this.#toClient.push(chunk)
     this.#queuedBytes += chunk.length
     if (this.#queuedBytes + this.#sentBytes >= this.#options.highWaterBytes) this.#target.pause()
+    this.#unaskedBytes += chunk.length
     if (this.#queuedBytes >= maxSentMessageBytes) this.#flush()
     else if (!this.#flushScheduled) {
       this.#flushScheduled = true
+      if (this.#unaskedBytes >= streamingFromBytes) setTimeout(this.#onGathered, gatherMs)
       // After the sockets of this turn were read: one socket may bring many chunks.
-      setImmediate(() => {
-        this.#flushScheduled = false
-        this.#flush()
-      })
+      else setImmediate(this.#onGathered)
     }
+  }
+
+  readonly #onGathered = (): void => {
+    this.#flushScheduled = false
+    this.#flush()
   }
 
   #flush(): void {
@@ -153,6 +160,7 @@ export class Relay {
     const bytes = data as Buffer
     if (bytes.length === 0) return
     this.#lastActivity = performance.now()
+    this.#unaskedBytes = 0
     if (!this.#heardOfClient) {
       this.#heardOfClient = true
       this.#setDeadline(this.#options.idleTimeoutMs)

@@ -90,12 +90,15 @@ export class ClientSession {
   readonly #timeoutMs: number
   readonly #trace: ((event: SftpTraceEvent) => void) | undefined
   readonly #pairs: ExtensionPair[] = []
+  /** Resolves when VERSION came; rejects with what came instead. */
+  readonly opened: Promise<void>
   readonly closed: Promise<void>
   #settleClosed!: { resolve(): void; reject(error: Error): void }
   #opened: { resolve(): void; reject(error: Error): void } | undefined
   #openedAt = 0
   #limits = defaultLimits
   #limitsKnown: Promise<SftpLimits> = Promise.resolve(defaultLimits)
+  #wantsLimits = false
   /** Why no call succeeds any more. */
   #error: Error | undefined
   #closing = false
@@ -116,8 +119,12 @@ export class ClientSession {
     this.closed = new Promise((resolve, reject) => {
       this.#settleClosed = { resolve, reject }
     })
-    // Whoever does not look at `closed` learns of the failure from the calls.
+    this.opened = new Promise((resolve, reject) => {
+      this.#opened = { resolve, reject }
+    })
+    // Whoever does not look at these learns of the failure from the calls.
     this.closed.catch(() => {})
+    this.opened.catch(() => {})
     const events = {
       version: (pairs: readonly ExtensionPair[]) => this.#version(pairs),
       failed: (error: Error) => {
@@ -132,24 +139,25 @@ export class ClientSession {
     })
   }
 
-  /** Sends INIT and waits for VERSION; limits@openssh.com is asked for, not waited for. */
-  static async open(channel: ByteChannel, options: SftpClientOptions & CallOptions): Promise<ClientSession> {
+  /**
+   * Sends INIT; `opened` tells when VERSION came, and `options.signal` ends the wait for it. limits@openssh.com is asked for when
+   * VERSION came, not waited for. `pipelined`: requests are made before that, and leave right behind INIT; so does the one for
+   * the limits, which a server that has none refuses (draft s8).
+   */
+  static begin(
+    channel: ByteChannel,
+    options: SftpClientOptions & CallOptions,
+    pipelined: boolean,
+  ): ClientSession {
     const session = new ClientSession(channel, options)
-    const { signal } = options
-    const opened = new Promise<void>((resolve, reject) => {
-      session.#opened = { resolve, reject }
-    })
-    const stop = onAbort(signal, 'opening SFTP', (error) => session.#abandon(error))
-    try {
-      if (session.#error === undefined) {
-        session.#openedAt = session.#clock.now()
-        channel.start(session.#receiver())
-        session.#core.start()
-        session.#arm()
-      }
-      await opened
-    } finally {
-      stop()
+    const stop = onAbort(options.signal, 'opening SFTP', (error) => session.#abandon(error))
+    session.opened.then(stop, stop)
+    if (session.#error === undefined) {
+      session.#openedAt = session.#clock.now()
+      channel.start(session.#receiver())
+      session.#core.start()
+      if (pipelined) session.#wantLimits()
+      session.#arm()
     }
     return session
   }
@@ -328,12 +336,15 @@ export class ClientSession {
       event: 'open',
       detail: { extensions: pairs.map(({ name }) => name).join(' ') },
     })
-    if (this.supports(limitsExtension)) {
-      this.#limitsKnown = this.#askLimits()
-      this.#limitsKnown.catch(() => {})
-    }
+    if (!this.#wantsLimits && this.supports(limitsExtension)) this.#wantLimits()
     this.#opened?.resolve()
     this.#opened = undefined
+  }
+
+  #wantLimits(): void {
+    this.#wantsLimits = true
+    this.#limitsKnown = this.#askLimits()
+    this.#limitsKnown.catch(() => {})
   }
 
   /** A server that announces limits and then refuses to tell them keeps the defaults. */

@@ -36,7 +36,6 @@ import {
   type UserAndGroupNames,
 } from './extension-calls.ts'
 import { RemoteFile } from './file.ts'
-import { expandBraces, parseGlob } from './glob.ts'
 import type { Attributes } from './messages/attributes.ts'
 import { expandPath, lsetstat, posixRename } from './messages/extended.ts'
 import { protocolVersion } from './messages/numbers.ts'
@@ -101,11 +100,12 @@ export interface WriteFileOptions extends OpenOptions {
 
 export class SftpClient {
   readonly #session: ClientSession
-  readonly #symlinkOrder: 'target' | 'link'
+  readonly #serverIdentification: string | undefined
+  readonly #extensions = new Map<string, Uint8Array>()
   /** Always 3. */
   readonly version = protocolVersion
-  /** What the server announced in VERSION: name and data; of a name given twice, the first. */
-  readonly extensions: ReadonlyMap<string, Uint8Array>
+  /** Resolves when the server has said that it speaks SFTP; rejects with what came instead. Need not be looked at. */
+  readonly opened: Promise<void>
   /**
    * Resolves when the channel is gone after close(); rejects with what ended it otherwise. Need not be looked at.
    */
@@ -113,11 +113,17 @@ export class SftpClient {
 
   private constructor(session: ClientSession, options: SftpClientOptions) {
     this.#session = session
+    this.opened = session.opened
     this.closed = session.closed
-    const extensions = new Map<string, Uint8Array>()
-    for (const { name, data } of session.extensions) if (!extensions.has(name)) extensions.set(name, data)
-    this.extensions = extensions
-    this.#symlinkOrder = symlinkOrder(session.extensions, options.serverIdentification)
+    this.#serverIdentification = options.serverIdentification
+  }
+
+  /** What the server announced in VERSION: name and data; of a name given twice, the first. Empty before `opened`. */
+  get extensions(): ReadonlyMap<string, Uint8Array> {
+    if (this.#extensions.size === 0)
+      for (const { name, data } of this.#session.extensions)
+        if (!this.#extensions.has(name)) this.#extensions.set(name, data)
+    return this.#extensions
   }
 
   /**
@@ -130,7 +136,18 @@ export class SftpClient {
     channel: ByteChannel,
     options: SftpClientOptions & CallOptions = {},
   ): Promise<SftpClient> {
-    return new SftpClient(await ClientSession.open(channel, options), options)
+    const client = new SftpClient(ClientSession.begin(channel, options, false), options)
+    await client.opened
+    return client
+  }
+
+  /**
+   * As `open`, but gives the client out at once: what it is asked for leaves right behind INIT, one round trip earlier. Only for
+   * servers that are known to take that (see `takesRequestsBehindInit`), and only for what needs no extension: before `opened`
+   * none is known. Where opening fails, all calls do, with its error.
+   */
+  static begin(channel: ByteChannel, options: SftpClientOptions & CallOptions = {}): SftpClient {
+    return new SftpClient(ClientSession.begin(channel, options, true), options)
   }
 
   /** How much one READ or WRITE carries; 32 KiB until the server told more. */
@@ -243,6 +260,7 @@ export class SftpClient {
 
   /** What matches a shell pattern ('*', '?', '[a-z]', '{a,b}', '**', '\'); symbolic links to directories are not entered. */
   async *glob(pattern: string, options: WalkOptions = {}): AsyncGenerator<WalkEntry, void, undefined> {
+    const { expandBraces, parseGlob } = await import('./glob.ts')
     const seen = new Set<string>()
     for (const alternative of expandBraces(pattern)) {
       const matcher = parseGlob(alternative)
@@ -342,7 +360,8 @@ export class SftpClient {
   async symlink(target: string, path: string, options: CallOptions = {}): Promise<void> {
     const link = wirePath(path)
     const to = wirePath(target)
-    const [linkpath, targetpath] = this.#symlinkOrder === 'link' ? [link, to] : [to, link]
+    const order = symlinkOrder(this.#session.extensions, this.#serverIdentification)
+    const [linkpath, targetpath] = order === 'link' ? [link, to] : [to, link]
     const request = statusRequest('SYMLINK', { path, target }, (writer, id) =>
       requests.symlink.encode(writer, { id, linkpath, targetpath }),
     )

@@ -14,7 +14,12 @@ export {
   type FileSystemStat,
   type SftpBackend,
 } from './backend.ts'
-export { type SubsystemOpener, sftpChannels } from './channel-opener.ts'
+export {
+  channelsForUpload,
+  type SubsystemOpener,
+  sftpChannels,
+  takesRequestsBehindInit,
+} from './channel-opener.ts'
 export { type ChannelPairOptions, channelPair } from './channel-pair.ts'
 export {
   type MakeDirectoryOptions,

@@ -268,6 +268,8 @@ export async function putFrom(
   const part = remotePath + partSuffix
   let resumedFrom = 0
   let writer: PipelinedWriter | undefined
+  let lanes: UploadLanes | undefined
+  let closing: Promise<void> | undefined
   try {
     const { size, mode, atimeMs, mtimeMs } = await local.stat()
     if (resume) resumedFrom = await keptUpload(client, local, part, size, signal)
@@ -280,13 +282,15 @@ export async function putFrom(
       const onConfirmed = (bytes: number): void => {
         options.onProgress?.({ transferredBytes: resumedFrom + bytes, totalBytes: size })
       }
-      const lanes = new UploadLanes(remote, options)
+      lanes = new UploadLanes(remote, options)
       writer = new PipelinedWriter(lanes, resumedFrom, { signal, onConfirmed })
       try {
         const end = await sendLocal(local, resumedFrom, writer, signal)
         if (end < size) throw shrank(remotePath, end, size)
         await writer.finish()
-        await lanes.close()
+        // Together with the first file, which is closed when this is left.
+        closing = lanes.close()
+        closing.catch(() => {})
         // An earlier try may have left more than the file has now.
         if (resumedFrom > 0) await remote.truncate(end, { signal })
       } catch (error) {
@@ -303,7 +307,9 @@ export async function putFrom(
       }
       if (options.sync) await remote.sync({ signal })
     })
+    await closing
     await replace(client, part, remotePath, signal)
+    await (lanes as UploadLanes | undefined)?.ended
     return { bytes: resumedFrom + (writer as PipelinedWriter | undefined)!.confirmedBytes, resumedFrom }
   } catch (error) {
     if (!resume) await client.unlink(part).catch(() => {})

@@ -1,6 +1,7 @@
 // Whole trees to and from the server. A download never leaves the local directory: names are checked, directories are
 // held open (node-local-directory.ts), links of the server are made last or not at all, and nothing is followed.
-// What is left out is reported, never silent.
+// What is left out is reported, never silent. What is known of the server's side passes through a TreeConnection, which may be
+// another one after each loss.
 
 import { constants } from 'node:fs'
 import { lstat, open, readdir, readlink } from 'node:fs/promises'
@@ -12,8 +13,9 @@ import { type DirectoryEntry, joinPath } from './directory.ts'
 import { SftpStatusError, SftpTransferError } from './errors.ts'
 import { maxTreeDepth } from './limits.ts'
 import { localNameProblem } from './local-names.ts'
-import { copiedMode, type FileTransferOptions, getInto, putFrom } from './node-files.ts'
+import { copiedMode, type FileTransferOptions } from './node-files.ts'
 import { LocalDirectory } from './node-local-directory.ts'
+import { TreeConnection, type TreeRetryOptions } from './node-tree-connection.ts'
 import { transferError } from './transfer.ts'
 
 export interface TreeOptions extends Omit<FileTransferOptions, 'onProgress'> {
@@ -23,6 +25,11 @@ export interface TreeOptions extends Omit<FileTransferOptions, 'onProgress'> {
   concurrency?: number
   /** Told each file when it is complete. */
   onFile?: (path: string, bytes: number) => void
+  /**
+   * Goes on after lost connections, with a way to another client: files behind what is proved to be there, all else where it
+   * was. Default: a loss ends the transfer. Its `openChannel` takes the place of the one above.
+   */
+  retry?: TreeRetryOptions
 }
 
 export interface SkippedEntry {
@@ -41,7 +48,7 @@ export interface TreeResult {
 }
 
 class TreeTransfer {
-  readonly client: SftpClient
+  readonly connection: TreeConnection
   readonly options: TreeOptions
   readonly #concurrency: number
   readonly #underWay = new Set<Promise<void>>()
@@ -56,7 +63,8 @@ class TreeTransfer {
   #failure: unknown
 
   constructor(client: SftpClient, options: TreeOptions) {
-    this.client = client
+    const { retry, symlinks: _, concurrency: __, onFile: ___, ...fileOptions } = options
+    this.connection = new TreeConnection(client, fileOptions, retry)
     this.options = options
     this.#concurrency = options.concurrency ?? 8
   }
@@ -170,26 +178,27 @@ async function getDirectory(
   kept: LocalDirectory[],
 ): Promise<void> {
   checkDepth(remotePath, depth)
-  const { client, options } = transfer
+  const { connection, options } = transfer
   const { signal } = options
   transfer.directories++
   const directories: DirectoryEntry[] = []
   const onRejectedName = (name: string): void =>
     transfer.skip(joinPath(remotePath, name), 'not one path component')
   let linked = false
-  for await (const entry of client.readdir(remotePath, { signal, onRejectedName })) {
+  for await (const entry of connection.readdir(remotePath, onRejectedName)) {
     const path = joinPath(remotePath, entry.name)
     const problem = localNameProblem(entry.name, process.platform)
     if (problem !== undefined) {
       transfer.skip(path, problem)
       continue
     }
-    const type = entry.type === 'unknown' ? (await client.lstat(path, { signal })).type : entry.type
+    const lookUp = async () => (await connection.run((client) => client.lstat(path, { signal }))).type
+    const type = entry.type === 'unknown' ? await lookUp() : entry.type
     if (type === 'directory') directories.push(entry)
     else if (type === 'file') await transfer.file(path, () => getEntry(transfer, path, local, entry.name))
     else if (type === 'symlink' && options.symlinks === 'copy') {
       linked = true
-      const target = await client.readlink(path, { signal })
+      const target = await connection.run((client) => client.readlink(path, { signal }))
       transfer.later(path, () => local.symlink(target, entry.name))
     } else transfer.skip(path, type === 'symlink' ? 'symbolic link' : `neither file nor directory: ${type}`)
   }
@@ -224,7 +233,7 @@ async function getEntry(
   name: string,
 ): Promise<number | undefined> {
   try {
-    return (await getInto(transfer.client, path, local, name, transfer.options)).bytes
+    return await transfer.connection.get(path, local, name)
   } catch (error) {
     // One file that may not be read, or vanished, does not end the tree; it is reported.
     if (!(error instanceof SftpStatusError)) throw error
@@ -272,9 +281,9 @@ async function putDirectory(
   depth: number,
 ): Promise<void> {
   checkDepth(localPath, depth)
-  const { client, options } = transfer
+  const { connection, options } = transfer
   const { signal } = options
-  await makeRemoteDirectory(client, remotePath, depth === 0, signal)
+  await connection.run((client) => makeRemoteDirectory(client, remotePath, depth === 0, signal))
   transfer.directories++
   const directories: string[] = []
   for (const entry of await readdir(localPath, { withFileTypes: true })) {
@@ -285,7 +294,7 @@ async function putDirectory(
     else if (entry.isFile()) await transfer.file(path, () => putEntry(transfer, path, remote))
     else if (entry.isSymbolicLink() && options.symlinks === 'copy') {
       const target = await readlink(path)
-      transfer.later(path, () => client.symlink(target, remote, { signal }))
+      transfer.later(path, () => makeRemoteLink(connection, target, remote, signal))
     } else transfer.skip(path, entry.isSymbolicLink() ? 'symbolic link' : 'neither file nor directory')
   }
   await transfer.filesDone()
@@ -295,15 +304,12 @@ async function putDirectory(
     await putDirectory(transfer, path, remote, depth + 1)
     if (!options.preserve) continue
     const { mode, atimeMs, mtimeMs } = await lstat(path)
-    await client.setstat(
-      remote,
-      {
-        permissions: mode & (options.allowSpecialModes ? 0o7777 : 0o777),
-        atime: Math.floor(atimeMs / 1000),
-        mtime: Math.floor(mtimeMs / 1000),
-      },
-      { signal },
-    )
+    const changes = {
+      permissions: mode & (options.allowSpecialModes ? 0o7777 : 0o777),
+      atime: Math.floor(atimeMs / 1000),
+      mtime: Math.floor(mtimeMs / 1000),
+    }
+    await connection.run((client) => client.setstat(remote, changes, { signal }))
   }
 }
 
@@ -311,10 +317,27 @@ async function putEntry(transfer: TreeTransfer, path: string, remote: string): P
   // What was a file when listed and is a link by now is refused.
   const file = await open(path, constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0))
   try {
-    return (await putFrom(transfer.client, file, remote, transfer.options)).bytes
+    return await transfer.connection.put(file, remote)
   } finally {
     await file.close()
   }
+}
+
+function makeRemoteLink(
+  connection: TreeConnection,
+  target: string,
+  path: string,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  return connection.run(async (client) => {
+    try {
+      await client.symlink(target, path, { signal })
+    } catch (error) {
+      if (!connection.triesAgain || !(error instanceof SftpStatusError)) throw error
+      // Made, perhaps, by an attempt that got no answer.
+      if ((await client.readlink(path, { signal }).catch(() => undefined)) !== target) throw error
+    }
+  })
 }
 
 async function makeRemoteDirectory(

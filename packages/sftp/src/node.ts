@@ -4,12 +4,9 @@ export * from './index.ts'
 export { type Containment, NodeBackend, type NodeBackendOptions, userRoot } from './node-backend.ts'
 export { type FileTransferOptions, type FileTransferResult, getFile, putFile } from './node-files.ts'
 export { type PipeOptions, pipeChannel, type SftpServerProcess, spawnSftpServer } from './node-pipe.ts'
-export {
-  getFileResuming,
-  putFileResuming,
-  type ResumingTransferOptions,
-  type ResumingTransferResult,
-} from './node-resume.ts'
+export { getFileResuming, putFileResuming } from './node-resume.ts'
+export type { ResumingTransferOptions, ResumingTransferResult } from './node-resuming-options.ts'
 export { type LogLevel, logLevels } from './node-stdio-options.ts'
 export { loggingObserver, runStdioServer } from './node-stdio-server.ts'
+export type { TreeRetryOptions } from './node-tree-connection.ts'
 export { getTree, putTree, type SkippedEntry, type TreeOptions, type TreeResult } from './node-trees.ts'

@@ -13,12 +13,18 @@ export interface LaneClient {
   close(): Promise<void>
 }
 
+/** What the one who asks for a channel can do with. */
+export interface ChannelWish {
+  /** The client may be given out before the server has answered (`SftpClient.begin`): files will only be opened and written. */
+  readonly mayBeUnopened?: boolean
+}
+
 export interface LaneOptions {
   /**
    * Opens one more SFTP channel to the same server as the same user; see `sftpChannels`. With it an upload over distance
    * uses several at once. What it gives is closed by whoever asked for it; where it rejects there are no more.
    */
-  openChannel?: (() => Promise<LaneClient>) | undefined
+  openChannel?: ((wanted?: ChannelWish) => Promise<LaneClient>) | undefined
   /** Channels of one upload at most, the first included. Default 8. */
   maxChannels?: number | undefined
 }
@@ -30,11 +36,11 @@ interface Lane {
   unacknowledgedBytes: number
 }
 
-const defaultMaxChannels = 8
+export const defaultMaxChannels = 8
 /** Below this round trip a window is refilled faster than anybody can use it up, in milliseconds. */
 const farMs = 4
 /** From this round trip on opening takes so long that all lanes are opened at once, in milliseconds. */
-const veryFarMs = 20
+export const veryFarMs = 20
 
 export class UploadLanes {
   readonly #lanes: Lane[]
@@ -43,6 +49,7 @@ export class UploadLanes {
   /** Lanes being opened; never rejects. */
   #opening: Promise<void> | undefined
   #refused = false
+  #ended: Promise<void> = Promise.resolve()
 
   constructor(first: RemoteFile, options: LaneOptions & CallOptions) {
     this.#lanes = [{ file: first, client: undefined, unacknowledgedBytes: 0 }]
@@ -85,12 +92,9 @@ export class UploadLanes {
     const { openChannel, signal } = this.#options
     let client: LaneClient | undefined
     try {
-      client = await openChannel!()
-      this.#lanes.push({
-        client,
-        file: await client.open(path, { write: true }, { signal }),
-        unacknowledgedBytes: 0,
-      })
+      client = await openChannel!({ mayBeUnopened: true })
+      const file = await client.open(path, { write: true }, { signal })
+      this.#lanes.push({ client, file, unacknowledgedBytes: 0 })
     } catch {
       this.#refused = true
       await client?.close().catch(() => {})
@@ -98,15 +102,21 @@ export class UploadLanes {
   }
 
   /**
-   * Closes what was added, after the last write was answered. Rejects with the first error of closing a file, which may mean
-   * that data was lost.
+   * Closes the files that were opened, after the last write was answered. Rejects with the first error of that, which may mean
+   * that data was lost. `ended` tells when the channels are given back.
    */
   async close(): Promise<void> {
     this.#refused = true
     await this.#opening
     const added = this.#lanes.splice(1)
     const results = await Promise.allSettled(added.map(({ file }) => file.close()))
-    await Promise.allSettled(added.map(({ client }) => client?.close()))
+    const ended = [this.#ended, ...added.map(({ client }) => client?.close())]
+    this.#ended = Promise.allSettled(ended).then(() => {})
     for (const result of results) if (result.status === 'rejected') throw result.reason
+  }
+
+  /** Resolves when the channels of the lanes that `close` closed are gone; never rejects. */
+  get ended(): Promise<void> {
+    return this.#ended
   }
 }

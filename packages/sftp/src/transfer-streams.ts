@@ -6,6 +6,7 @@ import type { SftpClient } from './client.ts'
 import type { CallOptions } from './client-session.ts'
 import type { RemoteFile } from './file.ts'
 import { expectedBytes, readAheadOf, shrank } from './transfer.ts'
+import { type LaneOptions, UploadLanes } from './transfer-lanes.ts'
 import { type Chunk, readAhead } from './transfer-read.ts'
 import { PipelinedWriter } from './transfer-write.ts'
 
@@ -16,7 +17,7 @@ export interface ReadStreamOptions extends CallOptions {
   end?: number
 }
 
-export interface WriteStreamOptions extends CallOptions {
+export interface WriteStreamOptions extends CallOptions, LaneOptions {
   /** How the file is opened; default 'w', or 'r+' where `start` is given. */
   flags?: 'w' | 'wx' | 'r+' | 'a' | 'ax'
   /** Permission bits of a file that is made. */
@@ -87,18 +88,24 @@ export function createWriteStream(
   const { start = 0, mode, signal } = options
   const flags = options.flags ?? (options.start === undefined ? 'w' : 'r+')
   let file: RemoteFile | undefined
+  let lanes: UploadLanes | undefined
   let writer: PipelinedWriter | undefined
+  const giveUp = async (): Promise<void> => {
+    await lanes?.close().catch(() => {})
+    await file?.close().catch(() => {})
+  }
   return new WritableStream<Uint8Array>({
     async start() {
       file = await client.open(path, flags, { signal, ...(mode === undefined ? {} : { mode }) })
-      writer = new PipelinedWriter(file, start, { signal })
+      lanes = new UploadLanes(file, options)
+      writer = new PipelinedWriter(lanes, start, { signal })
     },
     async write(chunk, controller) {
       if (!(chunk instanceof Uint8Array)) throw new UsageError('a file is written in Uint8Arrays')
       try {
         await writer!.write(chunk)
       } catch (error) {
-        await file!.close().catch(() => {})
+        await giveUp()
         controller.error(error)
         throw error
       }
@@ -106,14 +113,13 @@ export function createWriteStream(
     async close() {
       try {
         await writer!.finish()
+        await Promise.all([lanes!.close(), file!.close()])
       } catch (error) {
-        await file!.close().catch(() => {})
+        await giveUp()
         throw error
       }
-      await file!.close()
+      await lanes!.ended
     },
-    async abort() {
-      await file?.close().catch(() => {})
-    },
+    abort: giveUp,
   })
 }

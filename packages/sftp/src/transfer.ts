@@ -313,6 +313,7 @@ export async function upload(
     onProgress && ((transferredBytes: number) => onProgress({ transferredBytes, totalBytes }))
   const lanes = new UploadLanes(file, options)
   const writer = new PipelinedWriter(lanes, offset ?? 0, { signal, onConfirmed })
+  let closing: Promise<void> | undefined
   try {
     await withFile(file, async () => {
       try {
@@ -323,7 +324,9 @@ export async function upload(
           await writer.write(chunk)
         }
         await writer.finish()
-        await lanes.close()
+        // Together with the first file, which is closed when this is left.
+        closing = lanes.close()
+        closing.catch(() => {})
       } catch (error) {
         // What was sent shall be answered before the file is closed, whatever ended the source.
         await writer.finish().catch(() => {})
@@ -332,7 +335,9 @@ export async function upload(
       }
       if (sync) await file.sync({ signal })
     })
+    await closing
     if (atomic) await client.rename(target, path, { signal })
+    await lanes.ended
   } catch (error) {
     if (atomic) await client.unlink(target).catch(() => {})
     throw transferError(error, path, writer.confirmedBytes)

@@ -1,6 +1,7 @@
 // The server's disk: files whose bytes lie in the page cache until an fsync brought them to the platter. A crash of the
 // machine forgets the cache; what was not synced may be there in any older or newer version, block by block, as a real disk
-// leaves it. An fsync that fails behaves as Linux does: it reports once, calls the pages clean, and they may be lost.
+// leaves it. A write-back that fails behaves as Linux does since 4.13 (Documentation/core-api/errseq): its pages are called
+// clean and may be lost, and every handle that is open then is told of it once, by its next fsync.
 
 import { blockBytes } from './block-stamp.ts'
 import type { Random } from './random.ts'
@@ -20,9 +21,15 @@ export class DiskFile {
   #durable: Uint8Array
   readonly #dirty = new Map<number, Versions>()
   readonly #random: Random
+  /** Write-backs that failed. */
+  #failures = 0
+  /** Some fsync has told of the last one. */
+  #isFailureTold = true
   mtime: number
   atime: number
   mode = 0o100_644
+  /** Somebody wrote behind its end, and what lies between reads as zeros since. */
+  hasHole = false
   /** Names that lead here. */
   links = 1
 
@@ -42,6 +49,7 @@ export class DiskFile {
   write(offset: number, from: Uint8Array, mtime: number): void {
     if (from.length === 0) return
     const end = offset + from.length
+    if (offset > this.bytes.length) this.hasHole = true
     if (end > this.bytes.length) this.setSize(end, mtime)
     this.bytes.set(from, offset)
     this.mtime = mtime
@@ -63,7 +71,7 @@ export class DiskFile {
     this.mtime = mtime
   }
 
-  /** An fsync begins: what it covers. */
+  /** Pages are written back, as of now: by an fsync, or because the kernel wants to. */
   beginSync(): SyncPoint {
     const content = new Map<number, Uint8Array>()
     for (const [block, versions] of this.#dirty) content.set(block, versions.at(-1)!)
@@ -73,20 +81,35 @@ export class DiskFile {
   /** It ended well. */
   synced({ content }: SyncPoint): void {
     for (const [block, version] of content) {
-      const versions = this.#dirty.get(block)
-      const at = versions?.indexOf(version) ?? -1
-      // A later sync, or one that failed, has dealt with it already.
-      if (versions === undefined || at < 0) continue
-      blockOf(this.#durable, block).set(version.subarray(0, blockOf(this.#durable, block).length))
-      versions.splice(0, at + 1)
-      if (versions.length === 0) this.#dirty.delete(block)
+      const before = this.#takeUpTo(block, version)
+      // A later one, or one that failed, has dealt with it already.
+      if (before.length > 0) this.#store(block, version)
     }
   }
 
-  /** It failed: every page counts as clean from now on, written or not. They can be read until the machine goes down. */
-  syncFailed(): void {
-    for (const [block, versions] of this.#dirty) this.#settle(block, versions)
-    this.#dirty.clear()
+  /**
+   * It failed: its pages count as clean from now on, written or not. They can be read until the machine goes down. What became
+   * dirty meanwhile may have been caught by it too.
+   */
+  syncFailed({ content }: SyncPoint): void {
+    const caught = this.#random.chance(0.5) ? this.beginSync().content : content
+    for (const [block, version] of caught) {
+      const versions = this.#takeUpTo(block, version)
+      if (versions.length > 0) this.#settle(block, versions)
+    }
+    this.#failures++
+    this.#isFailureTold = false
+  }
+
+  /** What a handle that is opened now knows of: a failure that nobody was told of is news to it. */
+  get knownFailures(): number {
+    return this.#isFailureTold ? this.#failures : this.#failures - 1
+  }
+
+  /** An fsync tells of all failures. */
+  tellFailures(): number {
+    this.#isFailureTold = true
+    return this.#failures
   }
 
   /** The machine lost power. */
@@ -101,12 +124,25 @@ export class DiskFile {
     return { durable: this.#durable, maybe: this.#dirty }
   }
 
+  // Takes a version and all older ones from what is dirty; none where it is not dirty any more.
+  #takeUpTo(block: number, version: Uint8Array): Versions {
+    const versions = this.#dirty.get(block)
+    const at = versions?.indexOf(version) ?? -1
+    if (versions === undefined || at < 0) return []
+    const taken = versions.splice(0, at + 1)
+    if (versions.length === 0) this.#dirty.delete(block)
+    return taken
+  }
+
   // Any version may have been written back, or none.
   #settle(block: number, versions: Versions): void {
     const chosen = this.#random.below(versions.length + 1)
-    if (chosen === versions.length) return
+    if (chosen < versions.length) this.#store(block, versions[chosen]!)
+  }
+
+  #store(block: number, version: Uint8Array): void {
     const target = blockOf(this.#durable, block)
-    target.set(versions[chosen]!.subarray(0, target.length))
+    target.set(version.subarray(0, target.length))
   }
 }
 

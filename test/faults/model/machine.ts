@@ -2,6 +2,7 @@
 // device gets in the place of SSH: channels to processes of the machine, lost together, and commands that look for the
 // processes of older connections.
 
+import { SessionEpochs } from '@sshblock/sftp'
 import { ChannelOpenError, ClosedError, ConnectionLost, TimeoutError } from '@sshblock/transport/errors'
 import type {
   CommandResult,
@@ -22,7 +23,11 @@ export interface MachineOptions {
   readonly maxChannels: number
   /** Whether commands may be run. */
   readonly permitsExec: boolean
+  /** Whether its SFTP server is ours, in one process, and ends the older sessions of a device. */
+  readonly endsOlderSessions: boolean
   readonly connectMs: () => number
+  /** What a connection says of its round trip, in milliseconds. Default 5. */
+  readonly roundTripMs?: number
   /** After how long the transport's keepalive gives a silent connection up. */
   readonly keepaliveMs: number
 }
@@ -40,6 +45,7 @@ export class Machine {
   /** Connections tried so far. */
   attempts = 0
   boots = 1
+  #epochs = new SessionEpochs()
   onWrite: (process: SftpProcess, file: DiskFile, offset: number, length: number) => void = () => {}
 
   constructor(options: MachineOptions) {
@@ -88,6 +94,7 @@ export class Machine {
       random,
       disk: this.disk,
       trouble: this.trouble,
+      ...(this.options.endsOlderSessions ? { epochs: this.#epochs } : {}),
       onWrite: (file, offset, length) => this.onWrite(process, file, offset, length),
     })
     this.processes.push(process)
@@ -97,6 +104,7 @@ export class Machine {
   /** Power failure: the page cache and every process are gone. */
   crash(): void {
     this.boots++
+    this.#epochs = new SessionEpochs()
     for (const process of this.processes) if (!process.isDead) process.crash()
     this.disk.crash()
   }
@@ -125,7 +133,7 @@ export class ModelConnection implements SftpConnection, ServedConnection {
   readonly machine: Machine
   readonly identity: { readonly hostKey: Uint8Array; readonly user: string }
   readonly serverIdentification = 'SSH-2.0-Model'
-  readonly roundTripMs = 5
+  readonly roundTripMs: number
   readonly over: Promise<Error>
   readonly links: Link[] = []
   readonly processes: SftpProcess[] = []
@@ -138,9 +146,12 @@ export class ModelConnection implements SftpConnection, ServedConnection {
   #resolveOver!: (error: Error) => void
   /** Processes of commands that are under way. */
   #commands = 0
+  /** When the last request so far is answered. */
+  #answeredAt = 0
 
   constructor(machine: Machine) {
     this.machine = machine
+    this.roundTripMs = machine.options.roundTripMs ?? 5
     this.pid = 100 + machine.connections.length
     this.identity = { hostKey: new Uint8Array(36).fill(machine.hostKey), user: 'tester' }
     this.over = new Promise((resolve) => {
@@ -219,7 +230,9 @@ export class ModelConnection implements SftpConnection, ServedConnection {
     const { time, link } = this.machine.options
     signal?.throwIfAborted()
     this.#check()
-    await untilAborted(time.sleep(link.latencyMs() * 2), signal)
+    // Bytes of one connection do not overtake each other.
+    this.#answeredAt = Math.max(this.#answeredAt, time.now() + link.latencyMs() * 2)
+    await untilAborted(time.sleep(this.#answeredAt - time.now()), signal)
     this.#check()
     if (this.loss === undefined) return
     await untilAborted(this.over, signal)

@@ -8,6 +8,7 @@ import {
   type BackendOpenFlags,
   type FileStat,
   type FileSystemStat,
+  type SessionEpochs,
   type SftpBackend,
   serveSftp,
 } from '@sshblock/sftp'
@@ -35,6 +36,8 @@ export interface ProcessOptions {
   readonly random: Random
   readonly disk: Disk
   readonly trouble: DiskTrouble
+  /** Of all sessions of a server that is ours. */
+  readonly epochs?: SessionEpochs
   /** Is told of each WRITE that takes effect. */
   readonly onWrite?: (file: DiskFile, offset: number, length: number) => void
 }
@@ -56,7 +59,10 @@ export class SftpProcess {
     this.dead = new Promise((resolve) => {
       this.#resolveDead = resolve
     })
-    this.#session = serveSftp(link.server, backendOf(this, options), { random: options.random.fill })
+    this.#session = serveSftp(link.server, backendOf(this, options), {
+      random: options.random.fill,
+      ...(options.epochs === undefined ? {} : { epochs: options.epochs }),
+    })
     void this.#session.finished.then(() => this.#died())
   }
 
@@ -214,6 +220,8 @@ class OpenDiskFile implements BackendFile {
   readonly #flags: BackendOpenFlags
   readonly #options: ProcessOptions
   readonly #change: (file: DiskFile, changes: AttributeChanges) => void
+  /** Failures of the file's write-back that were before its time, or that it has told of. */
+  #knownFailures: number
 
   constructor(
     process: Life,
@@ -227,6 +235,7 @@ class OpenDiskFile implements BackendFile {
     this.#flags = flags
     this.#options = options
     this.#change = change
+    this.#knownFailures = file.knownFailures
   }
 
   async read(offset: number, into: Uint8Array): Promise<number> {
@@ -279,11 +288,13 @@ class OpenDiskFile implements BackendFile {
     alive(this.#process)
     if (trouble.failingSyncs > 0) {
       trouble.failingSyncs--
-      trouble.onRefusal('sync')
-      this.file.syncFailed()
-      throw new BackendError('EIO')
-    }
-    this.file.synced(point)
+      this.file.syncFailed(point)
+    } else this.file.synced(point)
+    const known = this.#knownFailures
+    this.#knownFailures = this.file.tellFailures()
+    if (known === this.#knownFailures) return
+    trouble.onRefusal('sync')
+    throw new BackendError('EIO')
   }
 
   statvfs(): FileSystemStat {

@@ -44,6 +44,33 @@ function inject(pair: Pair, from: 'client' | 'server', payload: Uint8Array): voi
   pair.feed(pair[from === 'client' ? 'server' : 'client'], pair.take(pair[from])!)
 }
 
+describe('an opening that is taken back, because the peer will never answer it', () => {
+  it('leaves nothing behind, and an answer that comes all the same ends the connection', async () => {
+    const { pair } = await join()
+    const { mux } = pair.client.core
+    const before = mux.channelCount
+    const results: unknown[] = []
+    const localId = mux.open('session', new Uint8Array(0), (result) => results.push(result))
+    mux.withdraw(localId)
+    expect(mux.channelCount).toBe(before)
+    await pair.settle()
+    expect(results).toEqual([])
+    expect(pair.client.core.transport.failure?.message).toMatch(/not pending/)
+  })
+
+  it('is not measured where the answer waits for something else too', async () => {
+    const { pair } = await join()
+    const { mux } = pair.client.core
+    mux.roundTripMs = undefined
+    mux.open('session', new Uint8Array(0), () => {}, { early: true })
+    await pair.settle()
+    expect(mux.roundTripMs).toBeUndefined()
+    mux.open('session', new Uint8Array(0), () => {})
+    await pair.settle()
+    expect(mux.roundTripMs).toBeDefined()
+  })
+})
+
 describe('windows (RFC 4254 s5.2)', () => {
   it('lets a window reach 2^32 - 1 and no further', () => {
     const window = new SendWindow(0)

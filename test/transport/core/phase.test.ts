@@ -1,9 +1,15 @@
-import { describe, expect, it } from 'vitest'
+import { beforeAll, describe, expect, it } from 'vitest'
 import type { ExchangeStep, Layer, Phase } from '../../../packages/transport/src/core/phase.ts'
 import { verdict } from '../../../packages/transport/src/core/phase.ts'
+import { nodeCrypto } from '../../../packages/transport/src/crypto/node.ts'
 import { Outbound } from '../../../packages/transport/src/packet/outbound.ts'
 import { plaintextSuite } from '../../../packages/transport/src/packet/plaintext.ts'
 import { Pair, seededRandom } from './pair.ts'
+
+// ML-KEM is fetched at its first use: once it is there, every step below is synchronous.
+beforeAll(async () => {
+  await nodeCrypto.mlkem768KeyPair(seededRandom(1))
+})
 
 const all = Array.from({ length: 256 }, (_, i) => i)
 const roles = ['client', 'server'] as const

@@ -57,53 +57,60 @@ const ecdhCases: [CurveName, string, string, string, string][] = [
 const fixed = (bytes: Uint8Array) => (into: Uint8Array) => into.set(bytes)
 
 describe.each(providers)('%s', (_name, crypto) => {
-  test('agrees on the X25519 keys and secret of RFC 7748 s6.1', () => {
-    const alice = crypto.x25519KeyPair(
+  test('agrees on the X25519 keys and secret of RFC 7748 s6.1', async () => {
+    const alice = await crypto.x25519KeyPair(
       fixed(hex('77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a')),
     )
-    const bob = crypto.x25519KeyPair(
+    const bob = await crypto.x25519KeyPair(
       fixed(hex('5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb')),
     )
     expect(toHex(alice.publicKey)).toBe('8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a')
     expect(toHex(bob.publicKey)).toBe('de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f')
-    const shared = crypto.x25519(alice.secret, bob.publicKey)!
+    const shared = (await crypto.x25519(alice.secret, bob.publicKey))!
     expect(toHex(shared)).toBe('4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742')
-    expect(crypto.x25519(bob.secret, alice.publicKey)).toEqual(shared)
+    expect(await crypto.x25519(bob.secret, alice.publicKey)).toEqual(shared)
   })
 
-  test('ignores the top bit of an X25519 point and takes unreduced ones (RFC 7748 s5)', () => {
-    const { secret } = crypto.x25519KeyPair(seeded('top bit'))
-    const { publicKey } = crypto.x25519KeyPair(seeded('their key'))
-    expect(crypto.x25519(secret, flipped(publicKey, 31, 7))).toEqual(crypto.x25519(secret, publicKey))
+  test('ignores the top bit of an X25519 point and takes unreduced ones (RFC 7748 s5)', async () => {
+    const { secret } = await crypto.x25519KeyPair(seeded('top bit'))
+    const { publicKey } = await crypto.x25519KeyPair(seeded('their key'))
+    expect(await crypto.x25519(secret, flipped(publicKey, 31, 7))).toEqual(
+      await crypto.x25519(secret, publicKey),
+    )
     // 2^255 - 19 + 9 is the base point.
     const unreduced = hex('f6ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f')
-    expect(crypto.x25519(secret, unreduced)).toEqual(crypto.x25519KeyPair(fixed(secret)).publicKey)
+    expect(await crypto.x25519(secret, unreduced)).toEqual(
+      (await crypto.x25519KeyPair(fixed(secret))).publicKey,
+    )
   })
 
   test.each(lowOrderPoints.map((point) => [toHex(point), point] as const))(
     'finds no X25519 secret with the low-order point %s',
-    (_text, point) => {
-      const { secret } = crypto.x25519KeyPair(seeded('low order'))
-      expect(crypto.x25519(secret, point)).toBeUndefined()
+    async (_text, point) => {
+      const { secret } = await crypto.x25519KeyPair(seeded('low order'))
+      expect(await crypto.x25519(secret, point)).toBeUndefined()
     },
   )
 
-  test('finds no X25519 secret with keys of 31 or 33 bytes', () => {
-    const { secret, publicKey } = crypto.x25519KeyPair(seeded('lengths'))
-    expect(crypto.x25519(secret, publicKey.subarray(1))).toBeUndefined()
-    expect(crypto.x25519(secret, concat(publicKey, new Uint8Array(1)))).toBeUndefined()
+  test('finds no X25519 secret with keys of 31 or 33 bytes', async () => {
+    const { secret, publicKey } = await crypto.x25519KeyPair(seeded('lengths'))
+    expect(await crypto.x25519(secret, publicKey.subarray(1))).toBeUndefined()
+    expect(await crypto.x25519(secret, concat(publicKey, new Uint8Array(1)))).toBeUndefined()
   })
 
-  test.each(ecdhCases)('agrees on the secret of RFC 5903 for %s', (curve, one, other, onePoint, secret) => {
-    const ours = crypto.ecdhKeyPair(curve, fixed(hex(one)))
-    const theirs = crypto.ecdhKeyPair(curve, fixed(hex(other)))
-    if (onePoint !== '') expect(ours.publicKey).toEqual(hex(onePoint))
-    expect(crypto.ecdh(curve, ours.secret, theirs.publicKey)).toEqual(hex(secret))
-    expect(crypto.ecdh(curve, theirs.secret, ours.publicKey)).toEqual(hex(secret))
-  })
+  test.each(ecdhCases)(
+    'agrees on the secret of RFC 5903 for %s',
+    async (curve, one, other, onePoint, secret) => {
+      const ours = await crypto.ecdhKeyPair(curve, fixed(hex(one)))
+      const theirs = await crypto.ecdhKeyPair(curve, fixed(hex(other)))
+      if (onePoint !== '') expect(ours.publicKey).toEqual(hex(onePoint))
+      expect(await crypto.ecdh(curve, ours.secret, theirs.publicKey)).toEqual(hex(secret))
+      expect(await crypto.ecdh(curve, theirs.secret, ours.publicKey)).toEqual(hex(secret))
+    },
+  )
 
-  test.each(curveNames)('refuses what is not an uncompressed point on %s', (curve) => {
-    const { secret, publicKey: point } = crypto.ecdhKeyPair(curve, seeded('points'))
+  test.each(curveNames)('refuses what is not an uncompressed point on %s', async (curve) => {
+    const { secret, publicKey: point } = await crypto.ecdhKeyPair(curve, seeded('points'))
     const size = fieldBytes(curve)
     const parity = point[point.length - 1]! & 1
     const withForm = (form: number, rest: Uint8Array) => concat(Uint8Array.of(form), rest)
@@ -120,37 +127,44 @@ describe.each(providers)('%s', (_name, crypto) => {
       ['a byte short', point.subarray(0, -1)],
       ['a byte long', concat(point, Uint8Array.of(0))],
     ]
-    for (const [what, bytes] of refused) expect(crypto.ecdh(curve, secret, bytes), what).toBeUndefined()
-    expect(crypto.ecdh(curve, secret, point)).toHaveLength(size)
+    for (const [what, bytes] of refused) expect(await crypto.ecdh(curve, secret, bytes), what).toBeUndefined()
+    expect(await crypto.ecdh(curve, secret, point)).toHaveLength(size)
   })
 
-  test('encapsulates to no ML-KEM key of another length or with a coefficient that is not below q', () => {
-    const { publicKey } = crypto.mlkem768KeyPair(seeded('modulus'))
+  test('encapsulates to no ML-KEM key of another length or with a coefficient that is not below q', async () => {
+    const { publicKey } = await crypto.mlkem768KeyPair(seeded('modulus'))
     const random = seeded('encapsulation')
-    expect(crypto.mlkem768Encapsulate(publicKey.subarray(1), random)).toBeUndefined()
-    expect(crypto.mlkem768Encapsulate(concat(publicKey, new Uint8Array(1)), random)).toBeUndefined()
+    expect(await crypto.mlkem768Encapsulate(publicKey.subarray(1), random)).toBeUndefined()
+    expect(await crypto.mlkem768Encapsulate(concat(publicKey, new Uint8Array(1)), random)).toBeUndefined()
     // Two 12-bit coefficients in three bytes, little-endian: the first, one in the middle and the last become q = 3329 = d01.
     for (const at of [0, 3 * 191, 3 * 383]) {
       const low = publicKey.slice()
       low[at] = 0x01
       low[at + 1] = (low[at + 1]! & 0xf0) | 0x0d
-      expect(crypto.mlkem768Encapsulate(low, random), `coefficient at byte ${at}`).toBeUndefined()
+      expect(await crypto.mlkem768Encapsulate(low, random), `coefficient at byte ${at}`).toBeUndefined()
       const high = publicKey.slice()
       high[at + 1] = (high[at + 1]! & 0x0f) | 0x10
       high[at + 2] = 0xd0
-      expect(crypto.mlkem768Encapsulate(high, random), `second coefficient at byte ${at}`).toBeUndefined()
+      expect(
+        await crypto.mlkem768Encapsulate(high, random),
+        `second coefficient at byte ${at}`,
+      ).toBeUndefined()
       low[at] = 0x00
-      expect(crypto.mlkem768Encapsulate(low, random), 'q - 1 is allowed').toBeDefined()
+      expect(await crypto.mlkem768Encapsulate(low, random), 'q - 1 is allowed').toBeDefined()
     }
   })
 
-  test('decapsulates nothing of another length', () => {
-    const { secret } = crypto.mlkem768KeyPair(seeded('lengths'))
-    expect(() => crypto.mlkem768Decapsulate(secret, new Uint8Array(1087))).toThrow(UsageError)
-    expect(() => crypto.mlkem768Decapsulate(secret.subarray(1), new Uint8Array(1088))).toThrow(UsageError)
+  test('decapsulates nothing of another length', async () => {
+    const { secret } = await crypto.mlkem768KeyPair(seeded('lengths'))
+    await expect(
+      (async () => await crypto.mlkem768Decapsulate(secret, new Uint8Array(1087)))(),
+    ).rejects.toThrow(UsageError)
+    await expect(
+      (async () => await crypto.mlkem768Decapsulate(secret.subarray(1), new Uint8Array(1088)))(),
+    ).rejects.toThrow(UsageError)
   })
 
-  test('raises to a power modulo small, even, prime and composite numbers', () => {
+  test('raises to a power modulo small, even, prime and composite numbers', async () => {
     const cases: [number, number, number, number][] = [
       [3, 5, 7, 5],
       [5, 100, 15, 10],
@@ -161,28 +175,28 @@ describe.each(providers)('%s', (_name, crypto) => {
       [3, 5, 101, 41],
     ]
     for (const [base, exponent, modulus, expected] of cases) {
-      expect(crypto.modPow(Uint8Array.of(base), Uint8Array.of(exponent), Uint8Array.of(modulus))).toEqual(
-        Uint8Array.of(expected),
-      )
+      expect(
+        await crypto.modPow(Uint8Array.of(base), Uint8Array.of(exponent), Uint8Array.of(modulus)),
+      ).toEqual(Uint8Array.of(expected))
     }
   })
 })
 
-test('ML-KEM-768 makes the keys, ciphertexts and secrets of 100 accumulated vectors', () => {
+test('ML-KEM-768 makes the keys, ciphertexts and secrets of 100 accumulated vectors', async () => {
   // Published with Go's crypto/mlkem: all inputs from one SHAKE128 stream, all outputs into another.
   const stream = shake128.create({ dkLen: 32 })
   const outputs = shake128.create({ dkLen: 32 })
   const random = (into: Uint8Array) => into.set(stream.xof(into.length))
   for (let i = 0; i < 100; i++) {
-    const { publicKey, secret } = nodeCrypto.mlkem768KeyPair(random)
+    const { publicKey, secret } = await nodeCrypto.mlkem768KeyPair(random)
     outputs.update(publicKey)
-    const { ciphertext, sharedSecret } = nodeCrypto.mlkem768Encapsulate(publicKey, random)!
+    const { ciphertext, sharedSecret } = (await nodeCrypto.mlkem768Encapsulate(publicKey, random))!
     outputs.update(ciphertext)
     outputs.update(sharedSecret)
-    if (i % 20 === 0) expect(nodeCrypto.mlkem768Decapsulate(secret, ciphertext)).toEqual(sharedSecret)
+    if (i % 20 === 0) expect(await nodeCrypto.mlkem768Decapsulate(secret, ciphertext)).toEqual(sharedSecret)
     const unrelated = new Uint8Array(1088)
     random(unrelated)
-    outputs.update(nodeCrypto.mlkem768Decapsulate(secret, unrelated))
+    outputs.update(await nodeCrypto.mlkem768Decapsulate(secret, unrelated))
   }
   expect(toHex(outputs.digest())).toBe('1114b1b6699ed191734fa339376afa7e285c9e6acf6ff0177d346696ce564415')
 })
@@ -190,26 +204,26 @@ test('ML-KEM-768 makes the keys, ciphertexts and secrets of 100 accumulated vect
 describe.each(crossed)('%s', (_name, one, other) => {
   test.each(curveNames)(
     'draw the same key on %s from the same random bytes and agree with each other',
-    (curve) => {
-      const ours = one.ecdhKeyPair(curve, seeded(`ours ${curve}`))
-      const theirs = other.ecdhKeyPair(curve, seeded(`theirs ${curve}`))
-      expect(other.ecdhKeyPair(curve, seeded(`ours ${curve}`))).toEqual(ours)
-      expect(one.ecdh(curve, ours.secret, theirs.publicKey)).toEqual(
-        other.ecdh(curve, theirs.secret, ours.publicKey),
+    async (curve) => {
+      const ours = await one.ecdhKeyPair(curve, seeded(`ours ${curve}`))
+      const theirs = await other.ecdhKeyPair(curve, seeded(`theirs ${curve}`))
+      expect(await other.ecdhKeyPair(curve, seeded(`ours ${curve}`))).toEqual(ours)
+      expect(await one.ecdh(curve, ours.secret, theirs.publicKey)).toEqual(
+        await other.ecdh(curve, theirs.secret, ours.publicKey),
       )
     },
   )
 
-  test('agree on X25519', () => {
+  test('agree on X25519', async () => {
     for (let i = 0; i < 5; i++) {
-      const ours = one.x25519KeyPair(seeded(`x ${i}`))
-      expect(other.x25519KeyPair(seeded(`x ${i}`))).toEqual(ours)
+      const ours = await one.x25519KeyPair(seeded(`x ${i}`))
+      expect(await other.x25519KeyPair(seeded(`x ${i}`))).toEqual(ours)
       const point = seededBytes(`any point ${i}`, 32)
-      expect(other.x25519(ours.secret, point)).toEqual(one.x25519(ours.secret, point))
+      expect(await other.x25519(ours.secret, point)).toEqual(await one.x25519(ours.secret, point))
     }
   })
 
-  test('agree on modular powers, also with bases that OpenSSL does not take', () => {
+  test('agree on modular powers, also with bases that OpenSSL does not take', async () => {
     const modulus = seededBytes('modulus', 80)
     modulus[0]! |= 0x80
     modulus[79]! |= 1
@@ -226,11 +240,11 @@ describe.each(crossed)('%s', (_name, one, other) => {
       seededBytes('long', 90),
     ]
     for (const base of bases) {
-      const power = one.modPow(base, exponent, modulus)
+      const power = await one.modPow(base, exponent, modulus)
       expect(power).toHaveLength(80)
-      expect(other.modPow(base, exponent, modulus)).toEqual(power)
+      expect(await other.modPow(base, exponent, modulus)).toEqual(power)
     }
-    expect(one.modPow(minusOne, Uint8Array.of(3), modulus)).toEqual(minusOne)
+    expect(await one.modPow(minusOne, Uint8Array.of(3), modulus)).toEqual(minusOne)
   })
 })
 

@@ -12,6 +12,9 @@ export const providers: [string, CryptoProvider][] = [
   ['noble alone', webCrypto({ nobleOnly: true })],
 ]
 
+// Primitives are called here without a connection in front of them.
+for (const [, crypto] of providers) await crypto.prepareCipher?.('aes256-ctr')
+
 /** Pairs of different providers, both ways round. */
 export const crossed: [string, CryptoProvider, CryptoProvider][] = providers.flatMap(([a, one]) =>
   providers

@@ -8,6 +8,7 @@ import type { KexMethod } from '../../../packages/transport/src/kex/method.ts'
 import { kexMethod, knownKexMethods } from '../../../packages/transport/src/kex/methods.ts'
 import { group14Prime, group16Prime, group18Prime } from '../../../packages/transport/src/kex/modp-groups.ts'
 import { mpintSecret, stringSecret } from '../../../packages/transport/src/kex/shared-secret.ts'
+import { whenReady } from '../../../packages/transport/src/keys/maybe-promise.ts'
 import { concat, toHex } from '../../../packages/transport/src/wire/bytes.ts'
 import { Reader } from '../../../packages/transport/src/wire/reader.ts'
 import { Writer } from '../../../packages/transport/src/wire/writer.ts'
@@ -30,15 +31,15 @@ function mpint(value: bigint): Uint8Array {
   return fromBigInt(BigInt.asUintN(8 * length, value), length)
 }
 
-const exchange = (
+const exchange = async (
   method: KexMethod,
   clientCrypto: CryptoProvider,
   serverCrypto: CryptoProvider,
   seed: string,
 ) => {
-  const client = method.client(clientCrypto, seeded(`client ${seed}`))
-  const server = method.server!(serverCrypto, seeded(`server ${seed}`), client.publicValue)
-  return { client, server, clientSecret: client.finish(server.publicValue) }
+  const client = await method.client(clientCrypto, seeded(`client ${seed}`))
+  const server = await method.server!(serverCrypto, seeded(`server ${seed}`), client.publicValue)
+  return { client, server, clientSecret: await client.finish(server.publicValue) }
 }
 
 /** A provider that shows every private value it makes. */
@@ -56,17 +57,18 @@ function watched(crypto: CryptoProvider): { crypto: CryptoProvider; secrets: Uin
     secrets,
     crypto: {
       ...crypto,
-      x25519KeyPair: (random) => keep(crypto.x25519KeyPair(random)),
-      ecdhKeyPair: (curve, random) => keep(crypto.ecdhKeyPair(curve, random)),
-      mlkem768KeyPair: (random) => keep(crypto.mlkem768KeyPair(random)),
-      x25519: (secret, publicKey) => shown(crypto.x25519(secret, publicKey)),
-      ecdh: (curve, secret, point) => shown(crypto.ecdh(curve, secret, point)),
-      mlkem768Decapsulate: (secret, ciphertext) => shown(crypto.mlkem768Decapsulate(secret, ciphertext)),
-      mlkem768Encapsulate: (publicKey, random) => {
-        const result = crypto.mlkem768Encapsulate(publicKey, random)
-        shown(result?.sharedSecret)
-        return result
-      },
+      x25519KeyPair: (random) => whenReady(crypto.x25519KeyPair(random), keep),
+      ecdhKeyPair: (curve, random) => whenReady(crypto.ecdhKeyPair(curve, random), keep),
+      mlkem768KeyPair: (random) => whenReady(crypto.mlkem768KeyPair(random), keep),
+      x25519: (secret, publicKey) => whenReady(crypto.x25519(secret, publicKey), shown),
+      ecdh: (curve, secret, point) => whenReady(crypto.ecdh(curve, secret, point), shown),
+      mlkem768Decapsulate: (secret, ciphertext) =>
+        whenReady(crypto.mlkem768Decapsulate(secret, ciphertext), shown),
+      mlkem768Encapsulate: (publicKey, random) =>
+        whenReady(crypto.mlkem768Encapsulate(publicKey, random), (result) => {
+          shown(result?.sharedSecret)
+          return result
+        }),
       modPow: (base, exponent, modulus) => {
         secrets.push(exponent)
         return crypto.modPow(base, exponent, modulus)
@@ -78,10 +80,10 @@ function watched(crypto: CryptoProvider): { crypto: CryptoProvider; secrets: Uin
 describe.each(twoSided)('%s', (_name, method) => {
   for (const [one, clientCrypto] of providers) {
     for (const [other, serverCrypto] of providers) {
-      test(`gives client (${one}) and server (${other}) the same K, another one each time`, () => {
+      test(`gives client (${one}) and server (${other}) the same K, another one each time`, async () => {
         const seen = new Set<string>()
         for (const seed of ['1', '2']) {
-          const { server, clientSecret } = exchange(method, clientCrypto, serverCrypto, seed)
+          const { server, clientSecret } = await exchange(method, clientCrypto, serverCrypto, seed)
           expect(clientSecret).toEqual(server.encodedSecret)
           seen.add(toHex(clientSecret))
         }
@@ -90,24 +92,26 @@ describe.each(twoSided)('%s', (_name, method) => {
     }
   }
 
-  test('finishes once', () => {
-    const { client, server } = exchange(method, nodeCrypto, nodeCrypto, 'once')
-    expect(() => client.finish(server.publicValue)).toThrow(UsageError)
+  test('finishes once', async () => {
+    const { client, server } = await exchange(method, nodeCrypto, nodeCrypto, 'once')
+    await expect((async () => await client.finish(server.publicValue))()).rejects.toThrow(UsageError)
   })
 
-  test('wipes every private value and unencoded secret, on both sides, also where the peer errs', () => {
+  test('wipes every private value and unencoded secret, on both sides, also where the peer errs', async () => {
     const { crypto, secrets } = watched(nodeCrypto)
-    const { client } = exchange(method, crypto, crypto, 'wiped')
+    const { client } = await exchange(method, crypto, crypto, 'wiped')
     expect(client.publicValue.some((byte) => byte !== 0)).toBe(true)
-    const failing = method.client(crypto, seeded('failing'))
-    expect(() => failing.finish(new Uint8Array(7))).toThrow(ProtocolError)
-    expect(() => method.server!(crypto, seeded('failing'), new Uint8Array(7))).toThrow(ProtocolError)
+    const failing = await method.client(crypto, seeded('failing'))
+    await expect((async () => await failing.finish(new Uint8Array(7)))()).rejects.toThrow(ProtocolError)
+    await expect(
+      (async () => await method.server!(crypto, seeded('failing'), new Uint8Array(7)))(),
+    ).rejects.toThrow(ProtocolError)
     expect(secrets.length).toBeGreaterThanOrEqual(5)
     for (const secret of secrets) expect(secret.every((byte) => byte === 0)).toBe(true)
   })
 
-  test('refuses values a byte short, a byte long, or empty, in both roles', () => {
-    const { client, server } = exchange(method, nodeCrypto, nodeCrypto, 'lengths')
+  test('refuses values a byte short, a byte long, or empty, in both roles', async () => {
+    const { client, server } = await exchange(method, nodeCrypto, nodeCrypto, 'lengths')
     const wrong = (value: Uint8Array) => [
       value.subarray(1),
       value.subarray(0, -1),
@@ -115,10 +119,14 @@ describe.each(twoSided)('%s', (_name, method) => {
       new Uint8Array(0),
     ]
     for (const value of wrong(server.publicValue)) {
-      expect(() => method.client(nodeCrypto, seeded('c')).finish(value)).toThrow(ProtocolError)
+      await expect(
+        (async () => await (await method.client(nodeCrypto, seeded('c'))).finish(value))(),
+      ).rejects.toThrow(ProtocolError)
     }
     for (const value of wrong(client.publicValue)) {
-      expect(() => method.server!(nodeCrypto, seeded('s'), value)).toThrow(ProtocolError)
+      await expect((async () => await method.server!(nodeCrypto, seeded('s'), value))()).rejects.toThrow(
+        ProtocolError,
+      )
     }
   })
 })
@@ -136,48 +144,58 @@ describe.each(providers)('%s', (_name, crypto) => {
 
   test.each(['curve25519-sha256', 'curve25519-sha256@libssh.org'])(
     '%s ends at low-order points, in both roles',
-    (name) => {
+    async (name) => {
       const method = kexMethod(name)!
-      expect(() => method.client(crypto, seeded('c')).finish(new Uint8Array(31))).toThrow(
-        '31 bytes long, not 32',
-      )
+      await expect(
+        (async () => await (await method.client(crypto, seeded('c'))).finish(new Uint8Array(31)))(),
+      ).rejects.toThrow('31 bytes long, not 32')
       for (const point of lowOrder) {
-        expect(() => method.client(crypto, seeded('c')).finish(point)).toThrow('low order')
-        expect(() => method.server!(crypto, seeded('s'), point)).toThrow(ProtocolError)
+        await expect(
+          (async () => await (await method.client(crypto, seeded('c'))).finish(point))(),
+        ).rejects.toThrow('low order')
+        await expect((async () => await method.server!(crypto, seeded('s'), point))()).rejects.toThrow(
+          ProtocolError,
+        )
       }
     },
   )
 
-  test('mlkem768x25519-sha256 ends at low-order points, in both roles', () => {
-    const client = hybrid.client(crypto, seeded('client'))
-    const server = hybrid.server!(crypto, seeded('server'), client.publicValue)
+  test('mlkem768x25519-sha256 ends at low-order points, in both roles', async () => {
+    const client = await hybrid.client(crypto, seeded('client'))
+    const server = await hybrid.server!(crypto, seeded('server'), client.publicValue)
     for (const point of lowOrder.slice(0, 3)) {
       const reply = concat(server.publicValue.subarray(0, 1088), point)
-      expect(() => hybrid.client(crypto, seeded('client')).finish(reply)).toThrow(ProtocolError)
+      await expect(
+        (async () => await (await hybrid.client(crypto, seeded('client'))).finish(reply))(),
+      ).rejects.toThrow(ProtocolError)
       const init = concat(client.publicValue.subarray(0, 1184), point)
-      expect(() => hybrid.server!(crypto, seeded('server'), init)).toThrow(ProtocolError)
+      await expect((async () => await hybrid.server!(crypto, seeded('server'), init))()).rejects.toThrow(
+        ProtocolError,
+      )
     }
   })
 
-  test('mlkem768x25519-sha256 ends at an ML-KEM key with a coefficient that is not below q', () => {
-    const { publicValue } = hybrid.client(crypto, seeded('client'))
+  test('mlkem768x25519-sha256 ends at an ML-KEM key with a coefficient that is not below q', async () => {
+    const { publicValue } = await hybrid.client(crypto, seeded('client'))
     const init = publicValue.slice()
     init[0] = 0xff
     init[1] = init[1]! | 0x0f
-    expect(() => hybrid.server!(crypto, seeded('server'), init)).toThrow('not below q')
+    await expect((async () => await hybrid.server!(crypto, seeded('server'), init))()).rejects.toThrow(
+      'not below q',
+    )
   })
 
-  test('mlkem768x25519-sha256 gives unequal K, and no error, for an altered ciphertext (implicit rejection)', () => {
-    const client = hybrid.client(crypto, seeded('client'))
-    const server = hybrid.server!(crypto, seeded('server'), client.publicValue)
-    expect(client.finish(flipped(server.publicValue, 500))).not.toEqual(server.encodedSecret)
+  test('mlkem768x25519-sha256 gives unequal K, and no error, for an altered ciphertext (implicit rejection)', async () => {
+    const client = await hybrid.client(crypto, seeded('client'))
+    const server = await hybrid.server!(crypto, seeded('server'), client.publicValue)
+    expect(await client.finish(flipped(server.publicValue, 500))).not.toEqual(server.encodedSecret)
   })
 
   test.each(['nistp256', 'nistp384', 'nistp521'] as const)(
     'ecdh-sha2-%s ends at what is no uncompressed point, in both roles',
-    (curve) => {
+    async (curve) => {
       const method = kexMethod(`ecdh-sha2-${curve}`)!
-      const { publicKey: point } = crypto.ecdhKeyPair(curve, seeded('point'))
+      const { publicKey: point } = await crypto.ecdhKeyPair(curve, seeded('point'))
       const size = (point.length - 1) / 2
       const parity = point[point.length - 1]! & 1
       const wrong = [
@@ -189,20 +207,24 @@ describe.each(providers)('%s', (_name, crypto) => {
         flipped(point, 5),
       ]
       for (const value of wrong) {
-        expect(() => method.client(crypto, seeded('c')).finish(value)).toThrow('not an uncompressed point')
-        expect(() => method.server!(crypto, seeded('s'), value)).toThrow(ProtocolError)
+        await expect(
+          (async () => await (await method.client(crypto, seeded('c'))).finish(value))(),
+        ).rejects.toThrow('not an uncompressed point')
+        await expect((async () => await method.server!(crypto, seeded('s'), value))()).rejects.toThrow(
+          ProtocolError,
+        )
       }
     },
   )
 
   test.each(groups.slice(0, crypto.name === 'node' ? 3 : 1))(
     '%s agrees with another implementation',
-    (name, _prime, group) => {
+    async (name, _prime, group) => {
       const theirs = createDiffieHellmanGroup(group)
       theirs.generateKeys()
-      const client = kexMethod(name)!.client(crypto, seeded(name))
+      const client = await kexMethod(name)!.client(crypto, seeded(name))
       const e = new Reader(new Writer().string(client.publicValue).bytes()).unsignedMpint()
-      const secret = client.finish(mpint(toBigInt(theirs.getPublicKey())))
+      const secret = await client.finish(mpint(toBigInt(theirs.getPublicKey())))
       expect(secret).toEqual(new Writer().string(mpint(toBigInt(theirs.computeSecret(e)))).copy())
     },
   )
@@ -216,48 +238,50 @@ describe.each(groups)('%s', (name, prime) => {
     expect(method.server).toBeUndefined()
   })
 
-  test('refuses f of 0, 1, p - 1, p, p + 1, beyond, and below zero (RFC 8268 s4)', () => {
+  test('refuses f of 0, 1, p - 1, p, p + 1, beyond, and below zero (RFC 8268 s4)', async () => {
     for (const f of [0n, 1n, p - 1n, p, p + 1n, p + 5n, p * 2n, p * p + 5n, -1n, -2n, -p, 1n - p]) {
-      expect(() => method.client(nodeCrypto, seeded(name)).finish(mpint(f)), String(f).slice(0, 9)).toThrow(
-        ProtocolError,
-      )
+      await expect(
+        (async () => await (await method.client(nodeCrypto, seeded(name))).finish(mpint(f)))(),
+        String(f).slice(0, 9),
+      ).rejects.toThrow(ProtocolError)
     }
   })
 
-  test('refuses an f whose mpint is not minimal', () => {
+  test('refuses an f whose mpint is not minimal', async () => {
     const f = mpint(4n)
     expect(f).toEqual(Uint8Array.of(4))
-    expect(() => method.client(nodeCrypto, seeded(name)).finish(concat(Uint8Array.of(0), f))).toThrow(
-      'no positive mpint',
-    )
-    expect(() => method.client(nodeCrypto, seeded(name)).finish(Uint8Array.of(0xff, 0xff))).toThrow(
-      'no positive mpint',
-    )
+    await expect(
+      (async () =>
+        await (await method.client(nodeCrypto, seeded(name))).finish(concat(Uint8Array.of(0), f)))(),
+    ).rejects.toThrow('no positive mpint')
+    await expect(
+      (async () => await (await method.client(nodeCrypto, seeded(name))).finish(Uint8Array.of(0xff, 0xff)))(),
+    ).rejects.toThrow('no positive mpint')
   })
 
-  test('takes f of 2 and p - 2, and sends an e in the same range', () => {
+  test('takes f of 2 and p - 2, and sends an e in the same range', async () => {
     for (const f of [2n, p - 2n]) {
-      const client = method.client(nodeCrypto, seeded(name))
+      const client = await method.client(nodeCrypto, seeded(name))
       const e = toBigInt(client.publicValue)
       expect(e > 1n && e < p - 1n).toBe(true)
       expect(client.publicValue).toEqual(mpint(e))
-      const secret = client.finish(mpint(f))
+      const secret = await client.finish(mpint(f))
       expect(toBigInt(secret.subarray(4))).toBeLessThan(p)
       // f = 2 is our own e: the secret is g^x.
       if (f === 2n) expect(toBigInt(secret.subarray(4))).toBe(e)
     }
   })
 
-  test('wipes its exponent, and draws one that is never small', () => {
+  test('wipes its exponent, and draws one that is never small', async () => {
     const { crypto, secrets } = watched(nodeCrypto)
-    const client = method.client(crypto, (into) => into.fill(0))
+    const client = await method.client(crypto, (into) => into.fill(0))
     expect(secrets[0]![0]).toBe(0x80)
-    client.finish(mpint(5n))
+    await client.finish(mpint(5n))
     expect(secrets).toHaveLength(2)
     for (const secret of secrets) expect(secret.every((byte) => byte === 0)).toBe(true)
   })
 
-  test('refuses a trivial K', () => {
+  test('refuses a trivial K', async () => {
     for (const trivial of [0n, 1n, p - 1n]) {
       let calls = 0
       const crypto: CryptoProvider = {
@@ -265,7 +289,9 @@ describe.each(groups)('%s', (name, prime) => {
         modPow: (base, exponent, modulus) =>
           calls++ === 0 ? nodeCrypto.modPow(base, exponent, modulus) : fromBigInt(trivial, prime.length),
       }
-      expect(() => method.client(crypto, seeded(name)).finish(mpint(5n))).toThrow('trivial secret')
+      await expect(
+        (async () => await (await method.client(crypto, seeded(name))).finish(mpint(5n)))(),
+      ).rejects.toThrow('trivial secret')
     }
   })
 })
@@ -294,15 +320,19 @@ test('the groups are those of RFC 3526: 2^n - 2^(n-64) - 1 + 2^64 * ([2^(n-130) 
   }
 })
 
-test('mlkem768x25519-sha256 lays its values out as the draft says, and hashes ML-KEM before X25519 into a string', () => {
-  const client = hybrid.client(nodeCrypto, seeded('client layout'))
+test('mlkem768x25519-sha256 lays its values out as the draft says, and hashes ML-KEM before X25519 into a string', async () => {
+  const client = await hybrid.client(nodeCrypto, seeded('client layout'))
   expect(client.publicValue).toHaveLength(1184 + 32)
-  const kem = nodeCrypto.mlkem768KeyPair(seeded('kem'))
-  const pair = nodeCrypto.x25519KeyPair(seeded('pair'))
-  const server = hybrid.server!(nodeCrypto, seeded('server layout'), concat(kem.publicKey, pair.publicKey))
+  const kem = await nodeCrypto.mlkem768KeyPair(seeded('kem'))
+  const pair = await nodeCrypto.x25519KeyPair(seeded('pair'))
+  const server = await hybrid.server!(
+    nodeCrypto,
+    seeded('server layout'),
+    concat(kem.publicKey, pair.publicKey),
+  )
   expect(server.publicValue).toHaveLength(1088 + 32)
-  const kemSecret = nodeCrypto.mlkem768Decapsulate(kem.secret, server.publicValue.subarray(0, 1088))
-  const pointSecret = nodeCrypto.x25519(pair.secret, server.publicValue.subarray(1088))!
+  const kemSecret = await nodeCrypto.mlkem768Decapsulate(kem.secret, server.publicValue.subarray(0, 1088))
+  const pointSecret = (await nodeCrypto.x25519(pair.secret, server.publicValue.subarray(1088)))!
   const expected = nodeCrypto.digest('sha256', kemSecret, pointSecret)
   expect(server.encodedSecret).toEqual(concat(hex('00000020'), expected))
 })

@@ -91,7 +91,7 @@ describe('locking', () => {
       input: fileURLToPath(new URL('known-hosts-writer.ts', import.meta.url)),
       platform: 'node',
     })
-    await build.write({ file: program, format: 'esm' })
+    await build.write({ file: program, format: 'esm', codeSplitting: false })
     await build.close()
     const path = join(dir, 'known_hosts')
     writeFileSync(path, `old ${K}`)

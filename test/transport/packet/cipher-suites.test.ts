@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { nodeCrypto } from '../../../packages/transport/src/crypto/node.ts'
+import type { CryptoProvider } from '../../../packages/transport/src/crypto/provider.ts'
 import { webCrypto } from '../../../packages/transport/src/crypto/web.ts'
 import { IntegrityError, SshError, UsageError } from '../../../packages/transport/src/errors.ts'
 import type { DirectionKeys } from '../../../packages/transport/src/packet/cipher.ts'
@@ -168,7 +169,7 @@ describe.each(providers)('%s', (_name, crypto) => {
 })
 
 test('AES-GCM looks ahead where WebCrypto opens it, and nowhere else', () => {
-  const lookahead = (crypto = nodeCrypto, cipher = 'aes256-gcm@openssh.com') => {
+  const lookahead = (crypto: CryptoProvider = nodeCrypto, cipher = 'aes256-gcm@openssh.com') => {
     const suite = cipherSuite(crypto, cipher, 'hmac-sha2-256')
     return suite.opener(keysOf(suite)).lookahead
   }

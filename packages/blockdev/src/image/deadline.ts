@@ -53,23 +53,23 @@ export function pause(delayMs: number, clock: Clock, signal: AbortSignal): Promi
   })
 }
 
-/** Runs `work` with a signal that is aborted after so many milliseconds, or with `parent`. */
+/** Runs `work` with a signal that is aborted after so many milliseconds, with the error that `late` makes, or with `parent`. */
 export async function withinTime<T>(
   limitMs: number,
   clock: Clock,
-  parent: AbortSignal,
+  parent: AbortSignal | undefined,
   work: (signal: AbortSignal) => Promise<T>,
+  late: () => Error = () => new BlockDeviceError('EIO', `no answer within ${limitMs} ms`),
 ): Promise<T> {
   const controller = new AbortController()
-  const late = () => controller.abort(new BlockDeviceError('EIO', `no answer within ${limitMs} ms`))
-  const abort = () => controller.abort(parent.reason)
-  if (parent.aborted) abort()
-  parent.addEventListener('abort', abort, { once: true })
-  const timer = clock.setTimer(late, limitMs)
+  const abort = () => controller.abort(parent?.reason)
+  if (parent?.aborted === true) abort()
+  parent?.addEventListener('abort', abort, { once: true })
+  const timer = clock.setTimer(() => controller.abort(late()), limitMs)
   try {
     return await untilAborted(work(controller.signal), controller.signal)
   } finally {
     clock.clearTimer(timer)
-    parent.removeEventListener('abort', abort)
+    parent?.removeEventListener('abort', abort)
   }
 }

@@ -13,6 +13,11 @@ const certainRoundTripMs = 5
 /** From this round trip on opening takes so long that several are opened at once, in milliseconds. */
 const farMs = 20
 const carriedBytes = 512 * 1024
+/**
+ * Over a long way, bytes answered in one round trip and lane, from which on what a lane carries is the limit, and not the link or
+ * a CPU: three quarters of OpenSSH's window, and of what we ask for at a time. A first lane that is full of writes needs no proof.
+ */
+const carriedFarBytes = { write: 1.5 * 1024 * 1024, read: 12 * 1024 * 1024 } as const
 /** Bytes asked for and not answered per lane, beyond which the lane is what limits. */
 const boundBytes = { write: 2.5 * 1024 * 1024, read: 16 * 1024 * 1024 } as const
 /** The same where the lane says that it takes nothing more. */
@@ -73,7 +78,10 @@ export class Growth {
     const isCertain = this.#lastRate === undefined && Growth.isFar(roundTripMs!)
     if (spanMs < Math.max(leastMs, (isCertain ? 1 : 3) * roundTripMs!)) return false
     const rate = (this.#done - this.#doneThen) / spanMs
-    if (roundTripMs! < certainRoundTripMs && (rate * roundTripMs!) / count < carriedBytes) {
+    const isFar = Growth.isFar(roundTripMs!)
+    const proof = isFar ? carriedFarBytes[direction] : roundTripMs! < certainRoundTripMs ? carriedBytes : 0
+    const needsProof = !isFar || direction === 'read' || count > 1
+    if (needsProof && (rate * roundTripMs!) / count < proof) {
       this.#boundSince = undefined
       return false
     }

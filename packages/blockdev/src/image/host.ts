@@ -14,6 +14,8 @@ export interface ImageConnection {
   readonly identity: string
   /** Shortest round trip seen, in milliseconds; undefined where unknown. */
   readonly roundTripMs: number | undefined
+  /** Lanes that were begun already: `openLane` gives them out first, and they cost the server nothing more. Default 0. */
+  readonly begunLanes?: number | undefined
   /** Opens the image once more, never making or truncating it. Rejects where there are no more channels, or no such file. */
   openLane(options: OpenLaneOptions): Promise<Lane>
   /** Runs a command where the image is. Undefined, or rejects, where that cannot be done. */

@@ -89,9 +89,14 @@ export class Journal {
     return this.#reserved > 0
   }
 
-  /** Whether it is so full that a sync should begin. */
+  /**
+   * Whether it is so full that a sync should begin: half of it waits for one, or, where much is under way too, a quarter. So there is
+   * room for the writes that come while a sync is answered, which over a long way is behind those under way.
+   */
   get isFilling(): boolean {
-    return this.#bytes * 2 > this.#maxBytes || this.#isScattered
+    const isTight =
+      this.#bytes * 4 > this.#maxBytes && (this.#bytes + this.#reserved) * 4 > this.#maxBytes * 3
+    return isTight || this.#bytes * 2 > this.#maxBytes || this.#isScattered
   }
 
   // Few bytes in many slabs hold more memory than they are worth: what was written beside them was written again since.

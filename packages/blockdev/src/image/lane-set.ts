@@ -1,11 +1,10 @@
-// The lanes in use, on one or several connections: which one a request takes, when more are opened, and what is known of
-// the server's processes behind them.
+// The lanes in use, on one or several connections: which one a request takes, and when more are opened.
 //   - Reads go to the least busy lane that is not in the middle of an fsync. Writes leave one lane alone where there are
 //     several, so that reads always have one that no fsync blocks.
 //   - A further lane is opened only while growth.ts says that it would help: first channels on the connection that is
 //     there, then connections, one after another. What the server refuses is not asked for again.
 //   - A further lane is used only when it is proved to be of the same file.
-//   - A lane takes writes only when it is known how its session could be fenced, or that it cannot be.
+//   - A lane takes writes only when it is known how its session could be fenced, or that it cannot be (served-by.ts).
 // Owns connections and lanes. What becomes of their requests is the caller's business: it is told of every loss.
 
 import { BlockDeviceError } from '../errors.ts'
@@ -13,9 +12,10 @@ import { pause, withDeadline, withinTime } from './deadline.ts'
 import { IdentityError } from './errors.ts'
 import { type Direction, Growth } from './growth.ts'
 import { type CommandOutput, type ImageConnection, type ImageHost, type Lane, LaneLost } from './host.ts'
+import { leastBusy, type OpenConnection, OpenLane } from './open-lane.ts'
 import type { Clock } from './options.ts'
-import { learnCommand, learnedProcesses, type ServerProcesses } from './process-fence.ts'
 import { areSameFile } from './same-file.ts'
+import { ServedBy } from './served-by.ts'
 
 export interface LaneSetOptions {
   readonly host: ImageHost
@@ -40,64 +40,15 @@ export interface LaneSetOptions {
 /** Pause before a channel is asked for again that was refused, in milliseconds. */
 const secondTryMs = 100
 
-export interface Range {
-  readonly start: number
-  readonly end: number
-}
-
-export interface OpenConnection {
-  readonly connection: ImageConnection
-  readonly lanes: Set<OpenLane>
-  /** Who serves it, all lanes that may write included; undefined where unknown. */
-  processes: ServerProcesses | undefined
-  over: Error | undefined
-}
-
-/** A lane with what is under way on it. */
-export class OpenLane {
-  readonly lane: Lane
-  readonly owner: OpenConnection
-  readonly epoch: number
-  readonly serial: number
-  /** Reads and writes under way, in bytes. */
-  bytesInFlight = 0
-  syncing = false
-  /** Something was written through it since it was last synced. */
-  unsynced = false
-  /** It is known how its session can be fenced, or that it cannot be. */
-  mayWrite = false
-  /** Writes that were sent and not answered. */
-  readonly writes = new Set<Range>()
-  /** Who serves its connection, itself included; undefined where unknown. */
-  processes: ServerProcesses | undefined
-  lost: LaneLost | undefined
-  /** It is being found out whether it may write. */
-  isLearning = false
-  /** Resolves when `mayWrite` is what it will be; never rejects. */
-  ready: Promise<void> = Promise.resolve()
-
-  constructor(lane: Lane, owner: OpenConnection, epoch: number, serial: number) {
-    this.lane = lane
-    this.owner = owner
-    this.epoch = epoch
-    this.serial = serial
-  }
-
-  get writableBytes(): number {
-    return this.lane.writableBytes
-  }
-}
-
 export class LaneSet {
   readonly #options: LaneSetOptions
-  readonly #growth = new Growth()
+  #growth = new Growth()
   readonly #connections = new Set<OpenConnection>()
   readonly #closing = new AbortController()
   #lanes: OpenLane[] = []
   #maxChannels: number
   #maxConnections: number
-  /** Whether the server tells its processes; undefined before it was asked. */
-  #tellsProcesses: boolean | undefined
+  readonly #servedBy: ServedBy
   #identity: string | undefined
   #epoch = 1
   /** Of the next lane; the device's first one has 1. */
@@ -111,7 +62,8 @@ export class LaneSet {
     this.#options = options
     this.#maxChannels = options.maxChannels
     this.#maxConnections = options.maxConnections
-    if (!options.mayExec) this.#tellsProcesses = false
+    const closing = this.#closing.signal
+    this.#servedBy = new ServedBy({ ...options, secondTryMs, closing, lanes: () => this.#lanes })
   }
 
   get lanes(): readonly OpenLane[] {
@@ -124,14 +76,34 @@ export class LaneSet {
 
   /** Whether an old session could be fenced by processes. */
   get tellsProcesses(): boolean | undefined {
-    return this.#tellsProcesses
+    return this.#servedBy.tellsProcesses
   }
 
   /** Takes the connection and lane that the image was opened with. */
   adopt(connection: ImageConnection, lane: Lane): void {
     this.#identity = connection.identity
-    this.use(this.#opened(lane, this.#own(connection), this.#epoch, 1))
-    this.openLeast()
+    const owner = this.#own(connection)
+    const begun = this.#openBegun(owner)
+    this.use(this.#opened(lane, owner, this.#epoch, 1), begun)
+    this.openLeast(begun)
+  }
+
+  // Lanes that were begun with the connection: all that could be opened.
+  async #openBegun(owner: OpenConnection): Promise<OpenLane[]> {
+    const count = owner.connection.begunLanes ?? 0
+    const openOne = () => this.#inTime((signal) => this.#openLane(owner, signal))
+    const opened = await Promise.allSettled(Array.from({ length: count }, openOne))
+    const lanes = opened.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []))
+    if (lanes.length === count || this.#servedBy.tellsProcesses !== undefined) return lanes
+    // The server gives no more channels, and the command that tells who serves us needs one.
+    const spare = lanes.pop()
+    if (spare !== undefined) {
+      owner.lanes.delete(spare)
+      spare.lane.abandon()
+      await this.#inTime(() => spare.lane.lost).catch(() => {})
+      await pause(secondTryMs, this.#options.clock, this.#closing.signal)
+    }
+    return lanes
   }
 
   /** The lane for the next read; undefined where there is none. */
@@ -161,6 +133,16 @@ export class LaneSet {
       await new Promise<void>((resolve) => this.#waiters.push(resolve))
   }
 
+  /** Resolves when a lane may have room for a write that found all full; in the order of the calls. Never rejects. */
+  room(): Promise<void> {
+    return new Promise((resolve) => this.#waiters.push(resolve))
+  }
+
+  /** A request is over: there may be room. */
+  roomMade(): void {
+    if (this.#waiters.length > 0) this.#changed()
+  }
+
   /** Bytes of a read or write were answered. */
   finished(bytes: number): void {
     this.#growth.finished(bytes)
@@ -182,30 +164,31 @@ export class LaneSet {
 
   /** From the first write on there shall be a lane that no fsync blocks. */
   wantSecond(): void {
-    if (this.#wantsSecond) return
-    this.#wantsSecond = true
+    if (this.#wantsSecond || this.#opening !== undefined) return
     const [first] = this.#lanes
+    if (first === undefined) return
+    this.#wantsSecond = true
     // The channel of a command that is under way must not count against those that the server gives.
-    if (this.#lanes.length === 1 && this.#opening === undefined)
+    if (this.#lanes.length === 1)
       this.#open(async () => {
-        await first!.ready
+        await first.ready
         const { clock } = this.#options
         // The shortest of both: a busy machine makes single ones long.
         const roundTripMs = () =>
           Math.min(
-            first!.owner.connection.roundTripMs ?? 0,
-            first!.lane.roundTripMs ?? Number.POSITIVE_INFINITY,
+            first.owner.connection.roundTripMs ?? 0,
+            first.lane.roundTripMs ?? Number.POSITIVE_INFINITY,
           )
         if (!Growth.isFar(roundTripMs())) return this.#grow(1)
         // Each opening takes ten round trips: where a stream fills the first lane within one, all are opened together.
         await pause(roundTripMs(), clock, this.#closing.signal)
-        const isBound = Growth.isFar(roundTripMs()) && Growth.isBound('write', first!)
+        const isBound = Growth.isFar(roundTripMs()) && Growth.isBound('write', first)
         return this.#grow(isBound ? this.#maxChannels : 1)
       })
   }
 
-  /** Opens what is wanted without a measured need; at open, and after everything was lost. */
-  openLeast(): void {
+  /** Opens what is wanted without a measured need; at open, and after everything was lost. `begun` are lanes to begin with. */
+  openLeast(begun?: Promise<readonly OpenLane[]>): void {
     const { minChannels, minConnections } = this.#options
     const first = this.#lanes[0]
     if (first === undefined || this.#opening !== undefined || (minChannels <= 1 && minConnections <= 1))
@@ -214,6 +197,7 @@ export class LaneSet {
       this.#connections.size >= Math.min(minConnections, this.#maxConnections) &&
       [...this.#connections].every(({ lanes }) => lanes.size >= Math.min(minChannels, this.#maxChannels))
     this.#open(async () => {
+      if (begun !== undefined) await this.#useProved(await begun)
       await first.ready
       for (let more = true; more && !isEnough() && first.lost === undefined; ) {
         const before = this.#lanes.length
@@ -253,17 +237,23 @@ export class LaneSet {
     return undefined
   }
 
-  /** From now on the lane carries requests. */
-  use(open: OpenLane): void {
+  /** From now on the lane carries requests. It is found out whether it may write when those `beside` it are open. */
+  use(open: OpenLane, beside?: Promise<unknown>): void {
     this.#lanes.push(open)
     if (!open.mayWrite && this.#options.writable) {
       open.isLearning = true
-      open.ready = this.#learn(open).finally(() => {
+      const learn = async () => {
+        // One command shall tell of all; where none is run there is nothing to wait for.
+        if (this.#servedBy.tellsProcesses !== false && open.lane.endedOlder === undefined) await beside
+        await this.#servedBy.learn(open)
+      }
+      open.ready = learn().finally(() => {
         open.isLearning = false
         this.#changed()
       })
     }
     void open.lane.lost.then((lost) => this.lose(open, lost))
+    this.#changed()
   }
 
   /** Sees to it that a lane may write, where there is any. */
@@ -271,7 +261,7 @@ export class LaneSet {
     await Promise.all(this.#lanes.map((lane) => lane.ready))
     const first = this.#lanes[0]
     if (first === undefined || !this.#options.writable || this.#lanes.some((lane) => lane.mayWrite)) return
-    await this.#learn(first)
+    await this.#servedBy.learn(first)
     // Where the server told before, and does not now: better unfenced than never.
     if (first.lost !== undefined) return
     first.mayWrite = true
@@ -297,10 +287,14 @@ export class LaneSet {
     this.newEpoch()
   }
 
-  /** All connections are lost: those that come belong to a new epoch. */
+  /** All connections are lost: those that come belong to a new epoch, and what was learned of the server may not hold. */
   newEpoch(): void {
+    const { maxChannels, maxConnections } = this.#options
     this.#epoch++
-    this.#growth.reset()
+    this.#growth = new Growth()
+    this.#wantsSecond = false
+    this.#maxChannels = maxChannels
+    this.#maxConnections = maxConnections
   }
 
   /** A command on any connection that is there. */
@@ -342,7 +336,13 @@ export class LaneSet {
   }
 
   #own(connection: ImageConnection): OpenConnection {
-    const owner: OpenConnection = { connection, lanes: new Set(), processes: undefined, over: undefined }
+    const owner: OpenConnection = {
+      connection,
+      lanes: new Set(),
+      learning: undefined,
+      processes: undefined,
+      over: undefined,
+    }
     this.#connections.add(owner)
     void connection.over.then((error) => this.#over(owner, error))
     return owner
@@ -378,11 +378,12 @@ export class LaneSet {
 
   #open(work: () => Promise<boolean>): void {
     const { onWarning } = this.#options
+    const growth = this.#growth
     this.#opening = work()
       .then(
-        (more) => this.#growth.opened(more),
+        (more) => growth.opened(more),
         (error: unknown) => {
-          this.#growth.opened(false)
+          growth.opened(false)
           if (error instanceof IdentityError) onWarning(error.message)
         },
       )
@@ -393,6 +394,7 @@ export class LaneSet {
 
   // Opens channels, at most as many as `most`, or one connection. Resolves to whether there can be more.
   async #grow(most: number, wanted?: OpenConnection): Promise<boolean> {
+    const epoch = this.#epoch
     const owners = [...this.#connections]
     const hasRoom = ({ lanes }: OpenConnection) => lanes.size < this.#maxChannels
     const roomy =
@@ -417,7 +419,8 @@ export class LaneSet {
       try {
         fresh = [await this.#inTime((signal) => this.connect(signal))]
       } catch (error) {
-        this.#maxConnections = Math.max(1, owners.length)
+        // Of an outage nothing is learned of what the server refuses.
+        if (epoch === this.#epoch) this.#maxConnections = Math.max(1, owners.length)
         throw error
       }
     } else return false
@@ -464,57 +467,15 @@ export class LaneSet {
   // Two machines that share a file do not always agree on its content: where the server tells, it must be the same one.
   async #isSameMachine(open: OpenLane, owner: OpenConnection): Promise<boolean> {
     if (open.owner === owner) return true
-    await this.#learn(open)
+    await this.#servedBy.learn(open)
     const [machine, first] = [open.owner.processes?.machine, owner.processes?.machine]
     if (machine === first || machine === undefined || first === undefined) return true
     this.#maxConnections = 1
     return false
   }
 
-  // Who serves this lane, where it is to be written through. It may write when that is known, or was never to be known.
-  async #learn(open: OpenLane): Promise<void> {
-    const { writable } = this.#options
-    if (!writable) return
-    const { owner, lane } = open
-    if (this.#tellsProcesses === false || lane.endedOlder !== undefined) {
-      open.mayWrite = true
-      return
-    }
-    const served = [...owner.lanes]
-    let processes: ServerProcesses | undefined
-    try {
-      const { exec } = owner.connection
-      if (exec !== undefined)
-        processes = learnedProcesses(await this.#inTime((signal) => exec(learnCommand, signal)))
-    } catch {
-      // No command, no channel for it, or no answer: not known.
-    }
-    if (open.lost !== undefined || owner.over !== undefined) return
-    // Each lane has a process of its own, or they are not what serves us.
-    if (processes !== undefined && processes.processes.size >= served.length) {
-      this.#tellsProcesses = true
-      owner.processes = processes
-      // A list is of those who were there when it was made: not of a lane that is opened later.
-      for (const each of served) each.processes ??= processes
-      open.mayWrite = true
-    } else if (this.#tellsProcesses === undefined) {
-      this.#tellsProcesses = false
-      for (const each of this.#lanes) each.mayWrite = true
-    }
-  }
-
   #inTime<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
     const { clock, attemptTimeoutMs } = this.#options
     return withinTime(attemptTimeoutMs, clock, this.#closing.signal, work)
   }
-}
-
-function leastBusy(lanes: readonly OpenLane[]): OpenLane | undefined {
-  let best = lanes[0]
-  for (const lane of lanes) {
-    if (best === undefined) break
-    const better = lane.syncing === best.syncing ? lane.bytesInFlight < best.bytesInFlight : best.syncing
-    if (better) best = lane
-  }
-  return best
 }

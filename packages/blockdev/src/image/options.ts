@@ -19,11 +19,15 @@ export interface Clock {
  */
 export type OnLoss = 'fail' | 'replay'
 
+/** SFTP channels on one connection at most, where nothing else is said. */
+export const defaultMaxChannels = 8
+
 /** How the device behaves when a connection or a channel is lost, and how many it opens. */
 export interface ConnectionBehaviour {
   /**
    * How long calls wait for a lost connection to come back, in milliseconds from the loss; then they fail with EIO, as do
-   * all further calls until it is back. The device goes on trying. 0: calls fail at once. Default 30 000.
+   * all further calls until it is back. The device goes on trying. On a line that comes and goes the time of a call counts
+   * from its own first loss. 0: calls fail at once. Default 30 000.
    */
   reconnectDelayMs?: number
   /** See OnLoss. Default 'fail'. */
@@ -43,7 +47,10 @@ export interface ConnectionBehaviour {
   maxChannels?: number
   /** SSH connections at most. Default 3. Further ones are opened only after all channels of the first are in use. */
   maxConnections?: number
-  /** Channels and connections that are opened at once, without waiting until there is need. Defaults 1 and 1. */
+  /**
+   * Channels and connections that are opened at once, without waiting until there is need. Defaults 1 and 1. A device that is open
+   * for writing opens all its channels with the first one where the round trip is 20 ms or more.
+   */
   minChannels?: number
   minConnections?: number
   /** Is told when the connection is lost, comes back, or is given up. Must not throw. */

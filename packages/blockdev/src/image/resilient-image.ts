@@ -1,25 +1,26 @@
 // An image that outlives its connections: one random-access file on as many lanes as help, with a journal of what is not
 // durable yet and a way back after a loss. The device above keeps overlapping requests apart, so any lane may take any
 // request. docs/lost-connections.md has the rules.
-// A request that got no answer goes on when recovery.ts says so; it never fails for that alone, and never goes on after its
-// caller cancelled it.
+// Puts the parts together: lane-requests.ts sends, recovery.ts comes back, image-sync.ts makes durable.
 
 import { BlockDeviceError } from '../errors.ts'
-import {
-  type AccessOptions,
-  type FileKind,
-  type FileStatus,
-  type FileSystemSpace,
-  NotSyncedYetError,
-  type RandomAccessFile,
-  type WriteAccessOptions,
+import type {
+  AccessOptions,
+  FileKind,
+  FileStatus,
+  FileSystemSpace,
+  RandomAccessFile,
+  WriteAccessOptions,
 } from '../random-access-file.ts'
 import { ContentSamples, type Outcome } from './content-samples.ts'
 import { systemClock } from './deadline.ts'
-import { type ImageConnection, type ImageHost, type Lane, LaneLost } from './host.ts'
+import type { ImageConnection, ImageHost, Lane } from './host.ts'
+import { ImageSize } from './image-size.ts'
+import { ImageSync } from './image-sync.ts'
 import { Journal } from './journal.ts'
-import { LaneSet, type OpenLane } from './lane-set.ts'
-import type { ConnectionBehaviour, ConnectionInfo } from './options.ts'
+import { LaneRequests } from './lane-requests.ts'
+import { LaneSet } from './lane-set.ts'
+import { type ConnectionBehaviour, type ConnectionInfo, defaultMaxChannels } from './options.ts'
 import { Recovery } from './recovery.ts'
 import type { Rule } from './rules.ts'
 import type { Copy } from './write-copies.ts'
@@ -57,26 +58,20 @@ export class ResilientImage implements RandomAccessFile {
   readonly canSync: boolean
   readonly #lanes: LaneSet
   readonly #recovery: Recovery
+  readonly #requests: LaneRequests
+  readonly #sync: ImageSync
   readonly #journal: Journal
   readonly #samples: ContentSamples
   readonly #writable: boolean
-  readonly #kind: FileKind
-  readonly #without: ReadonlySet<Rule>
+  readonly #size: ImageSize
   readonly #fence: 'auto' | 'none'
-  #size: number | undefined
-  #durableSize: number
-  #isSizeSet = false
-  /** Before the first write the file is looked at, so that it can be told from others. */
-  readonly #firstSamples: Promise<void>
+  /**
+   * The file is looked at, so that it can be told from others: at once where it may be written to, and before the first write is
+   * sent; else beside the first read, which shall not wait behind that.
+   */
+  #firstSamples: Promise<void> | undefined
   #hasFirstSamples = false
   #replacements = 0
-  /** Who waits for room in the journal. */
-  #roomWaiters: (() => void)[] = []
-  #syncForRoom: Promise<void> | undefined
-  #roomError: unknown
-  /** An fsync failed, and everything must go through new handles before the next one. */
-  #syncFailed: Error | undefined
-  #syncing: Promise<void> = Promise.resolve()
   #closing: Promise<void> | undefined
 
   constructor(options: ResilientImageOptions) {
@@ -86,7 +81,7 @@ export class ResilientImage implements RandomAccessFile {
       onLoss = 'fail',
       fence = 'auto',
       journalBytes = 64 * 1024 * 1024,
-      maxChannels = 8,
+      maxChannels = defaultMaxChannels,
       maxConnections = 3,
       minChannels = 1,
       minConnections = 1,
@@ -101,10 +96,7 @@ export class ResilientImage implements RandomAccessFile {
     } = options
     this.canSync = lane.canSync
     this.#writable = writable
-    this.#kind = kind
-    this.#size = size
-    this.#durableSize = size ?? 0
-    this.#without = without
+    this.#size = new ImageSize(kind, size)
     this.#fence = fence
     this.#samples = new ContentSamples(random)
     if (options.head !== undefined) this.#samples.seen(0, options.head)
@@ -127,12 +119,7 @@ export class ResilientImage implements RandomAccessFile {
       lanes: this.#lanes,
       journal: this.#journal,
       samples: this.#samples,
-      size: () => ({
-        kind,
-        bytes: this.#size,
-        durableBytes: this.#durableSize,
-        isSetUnsynced: this.#isSizeSet,
-      }),
+      size: this.#size,
       clock,
       random,
       writable,
@@ -147,9 +134,24 @@ export class ResilientImage implements RandomAccessFile {
       onWarning,
       without,
     })
+    this.#requests = new LaneRequests(this.#lanes, this.#recovery, this.#samples)
+    this.#sync = new ImageSync({
+      lanes: this.#lanes,
+      recovery: this.#recovery,
+      journal: this.#journal,
+      samples: this.#samples,
+      size: this.#size,
+      canSync: this.canSync,
+      without,
+      onSynced: () => this.#replaceSamples(),
+    })
     this.#lanes.adopt(connection, lane)
     onState({ type: 'connected' })
-    this.#firstSamples = this.#takeFirstSamples().finally(() => {
+    if (writable) this.#lookFirst()
+  }
+
+  #lookFirst(): void {
+    this.#firstSamples ??= this.#takeFirstSamples().finally(() => {
       this.#hasFirstSamples = true
     })
   }
@@ -175,12 +177,13 @@ export class ResilientImage implements RandomAccessFile {
 
   async read(offset: number, into: Uint8Array, options: AccessOptions = {}): Promise<number> {
     const { signal } = options
+    this.#lookFirst()
     const parts = Math.min(this.#lanes.lanes.length, Math.floor(into.length / splitReadBytes))
-    if (parts < 2) return this.#readPart(offset, into, signal)
+    if (parts < 2) return this.#requests.read(offset, into, signal)
     const partBytes = Math.ceil(into.length / parts / splitAlignment) * splitAlignment
     const reads: Promise<number>[] = []
     for (let at = 0; at < into.length; at += partBytes)
-      reads.push(this.#readPart(offset + at, into.subarray(at, at + partBytes), signal))
+      reads.push(this.#requests.read(offset + at, into.subarray(at, at + partBytes), signal))
     // All of them, whatever happens: `into` goes back to the caller only when nothing fills it any more.
     let filled = 0
     let isWhole = true
@@ -223,7 +226,7 @@ export class ResilientImage implements RandomAccessFile {
       const part = from.subarray(at, at + slabBytes)
       try {
         signal?.throwIfAborted()
-        if (!this.#journal.hasRoom(part.length)) await this.#room(part.length, signal)
+        if (!this.#journal.hasRoom(part.length)) await this.#sync.room(part.length, signal)
       } catch (error) {
         firstError ??= error
         break
@@ -252,12 +255,12 @@ export class ResilientImage implements RandomAccessFile {
     let outcome: Outcome = 'unsent'
     let isDone = false
     try {
-      await this.#onWriter({ start: offset, end }, signal, async (lane) => {
+      await this.#requests.change({ start: offset, end }, signal, async (lane) => {
         outcome = 'failed'
         isDone = (await lane.zero?.(offset, length)) ?? false
         if (!isDone) return
         this.#journal.acknowledgedZeros(offset, length)
-        if (this.#size !== undefined && end > this.#size) this.#size = end
+        this.#size.reaches(end)
       })
       outcome = isDone ? 'acknowledged' : 'unfinished'
       return isDone
@@ -267,21 +270,21 @@ export class ResilientImage implements RandomAccessFile {
   }
 
   status(): Promise<FileStatus> {
-    return this.#retried((lane) => lane.status())
+    return this.#requests.ask((lane) => lane.status())
   }
 
   space(): Promise<FileSystemSpace | undefined> {
-    return this.#retried((lane) => lane.space())
+    return this.#requests.ask((lane) => lane.space())
   }
 
   async setSize(size: number): Promise<void> {
     if (!this.#hasFirstSamples) await this.#firstSamples
-    this.#samples.forget(Math.min(size, this.#size ?? size), Number.POSITIVE_INFINITY)
-    await this.#onWriter({ start: size, end: Number.POSITIVE_INFINITY }, undefined, async (lane) => {
+    this.#samples.forget(Math.min(size, this.#size.bytes ?? size), Number.POSITIVE_INFINITY)
+    const range = { start: size, end: Number.POSITIVE_INFINITY }
+    await this.#requests.change(range, undefined, async (lane) => {
       await lane.setSize(size)
       this.#journal.cutOff(size)
-      this.#size = size
-      this.#isSizeSet = true
+      this.#size.setTo(size)
     })
   }
 
@@ -290,10 +293,7 @@ export class ResilientImage implements RandomAccessFile {
    * @throws NotSyncedYetError where it could not be done now, and all that is needed for another try is kept; else EIO.
    */
   sync(): Promise<void> {
-    // One after another: what a failed one leaves behind is the next one's business.
-    const next = this.#syncing.then(() => this.#sync())
-    this.#syncing = next.catch(() => {})
-    return next
+    return this.#sync.sync()
   }
 
   close(): Promise<void> {
@@ -314,33 +314,6 @@ export class ResilientImage implements RandomAccessFile {
     return tellsProcesses ? 'processes' : 'none'
   }
 
-  async #readPart(offset: number, into: Uint8Array, signal: AbortSignal | undefined): Promise<number> {
-    for (;;) {
-      const open = this.#recovery.isOpen('read') ? this.#lanes.reader() : undefined
-      if (open === undefined) {
-        await this.#recovery.wait('read', signal)
-        continue
-      }
-      const began = this.#samples.readBegins()
-      open.bytesInFlight += into.length
-      this.#lanes.considerGrowth('read')
-      try {
-        const count = await open.lane.read(offset, into, { signal })
-        this.#lanes.finished(into.length)
-        // What is durable tells this file from others later.
-        if (count > 0 && this.#recovery.state === 'connected')
-          this.#samples.seen(offset, count === into.length ? into : into.subarray(0, count), began)
-        return count
-      } catch (error) {
-        if (!(error instanceof LaneLost)) throw error
-        this.#lanes.lose(open, error)
-        signal?.throwIfAborted()
-      } finally {
-        open.bytesInFlight -= into.length
-      }
-    }
-  }
-
   // One of `from` and `copy`. The copy is owned here, and given to the journal or back.
   async #writePart(
     offset: number,
@@ -352,7 +325,7 @@ export class ResilientImage implements RandomAccessFile {
     const bytes = copy?.bytes ?? from!
     const end = offset + bytes.length
     try {
-      await this.#onWriter({ start: offset, end }, signal, async (lane) => {
+      await this.#requests.change({ start: offset, end }, signal, async (lane) => {
         sent()
         for (let done = 0; done < bytes.length; ) {
           const taken = await lane.write(offset + done, done === 0 ? bytes : bytes.subarray(done))
@@ -366,189 +339,16 @@ export class ResilientImage implements RandomAccessFile {
         if (copy === undefined) this.#journal.acknowledgedUnkept(offset, bytes.length)
         else this.#journal.acknowledged(offset, copy)
         copy = undefined
-        if (this.#size !== undefined && end > this.#size) this.#size = end
+        this.#size.reaches(end)
         this.#lanes.finished(bytes.length)
-        if (this.canSync && this.#journal.keeps && this.#journal.isFilling) this.#makeRoom()
-        if (this.#roomWaiters.length > 0) this.#roomMade()
+        this.#sync.acknowledged()
       })
     } finally {
       if (copy !== undefined) {
         this.#journal.dropped(copy)
-        this.#roomMade()
+        this.#sync.roomMade()
       }
     }
-  }
-
-  // Runs a change of a range on a lane, and again on another one after each loss, when that is allowed.
-  async #onWriter(
-    range: { start: number; end: number },
-    signal: AbortSignal | undefined,
-    work: (lane: Lane) => Promise<void>,
-  ): Promise<void> {
-    const length = range.end === Number.POSITIVE_INFINITY ? 0 : range.end - range.start
-    let wasSent = false
-    for (;;) {
-      const open = this.#recovery.isOpen('write') ? this.#lanes.writer() : undefined
-      if (open === undefined) {
-        try {
-          await this.#recovery.wait('write', signal)
-        } catch (error) {
-          // It was among those that the device failed over.
-          throw wasSent && error instanceof BlockDeviceError && error.code === 'ESHUTDOWN'
-            ? error.cause
-            : error
-        }
-        continue
-      }
-      wasSent = true
-      open.bytesInFlight += length
-      open.writes.add(range)
-      open.unsynced = true
-      this.#lanes.considerGrowth('write')
-      try {
-        await work(open.lane)
-        open.unsynced = true
-        return
-      } catch (error) {
-        if (!(error instanceof LaneLost)) throw error
-        this.#lanes.lose(open, error)
-        // Cancelled meanwhile: not sent again, whatever became of it.
-        signal?.throwIfAborted()
-      } finally {
-        open.writes.delete(range)
-        open.bytesInFlight -= length
-        this.#recovery.writeEnded()
-      }
-    }
-  }
-
-  async #retried<T>(work: (lane: Lane) => Promise<T>): Promise<T> {
-    for (;;) {
-      const open = this.#recovery.isOpen('read') ? this.#lanes.reader() : undefined
-      if (open === undefined) {
-        await this.#recovery.wait('read', undefined)
-        continue
-      }
-      try {
-        return await work(open.lane)
-      } catch (error) {
-        if (!(error instanceof LaneLost)) throw error
-        this.#lanes.lose(open, error)
-      }
-    }
-  }
-
-  async #sync(): Promise<void> {
-    let renewed = false
-    for (;;) {
-      try {
-        if (this.#syncFailed !== undefined && !renewed) {
-          renewed = true
-          await this.#recovery.renewHandles(this.#syncFailed)
-        }
-        await this.#recovery.pass(undefined)
-      } catch (error) {
-        throw this.#notSynced(error)
-      }
-      // Lost in the very turn in which it might go on: nothing is there that could be synced.
-      if (!this.#recovery.isOpen('write')) continue
-      if (this.#recovery.takeLostUnkept()) {
-        this.#journal.forgetUnkept()
-        throw new BlockDeviceError(
-          'EIO',
-          'the connection was lost, and what was written since the last flush may be lost on the server: no copy of it was kept',
-        )
-      }
-      const { generation } = this.#recovery
-      const { number } = this.#journal
-      const changes = this.#samples.syncBegins()
-      const size = this.#size
-      const open = this.#lanes.lanes.filter((lane) => lane.unsynced)
-      const results = await Promise.allSettled(open.map(syncLane))
-      let refused: unknown
-      for (const [i, result] of results.entries()) {
-        if (result.status === 'fulfilled') continue
-        if (result.reason instanceof LaneLost) this.#lanes.lose(open[i]!, result.reason)
-        else refused ??= result.reason
-      }
-      if (refused !== undefined) {
-        this.#syncFailed = refused instanceof Error ? refused : new Error(String(refused))
-        if (this.#without.has('failed-sync')) this.#syncFailed = undefined
-        // Everything since the last good one is written again, through new handles, and synced once.
-        if (!renewed && this.#journal.keeps && this.#journal.isComplete) continue
-        throw this.#notSynced(this.#syncFailed ?? refused)
-      }
-      // A lane was lost meanwhile: what went through it was, or will be, written again, and is not synced.
-      if (generation !== this.#recovery.generation) continue
-      this.#syncFailed = undefined
-      this.#samples.durable(changes)
-      this.#isDurable(number, size)
-      this.#replaceSamples()
-      return
-    }
-  }
-
-  #isDurable(number: number, size: number | undefined): void {
-    // A few of the bytes that are durable now tell this file from others later.
-    if (number === this.#journal.number) {
-      let taken = 0
-      for (const { offset, bytes } of this.#journal.entries()) {
-        if (taken++ >= 4) break
-        if (bytes !== undefined) this.#samples.seen(offset, bytes)
-      }
-    }
-    this.#journal.durable(number)
-    if (size !== undefined) this.#durableSize = size
-    if (size === this.#size) this.#isSizeSet = false
-    this.#roomMade()
-  }
-
-  // While all that is not durable is kept, nothing is lost by a sync that could not be done.
-  #notSynced(cause: unknown): Error {
-    const isKept = this.#journal.isComplete && this.#recovery.error === undefined
-    if (isKept) return new NotSyncedYetError(cause)
-    if (!this.#journal.isComplete) this.#journal.forgetUnkept()
-    this.#syncFailed = undefined
-    this.#samples.syncFailed()
-    return cause instanceof Error ? cause : new Error(String(cause))
-  }
-
-  // --- room in the journal ---
-
-  async #room(length: number, signal: AbortSignal | undefined): Promise<void> {
-    while (this.canSync && !this.#journal.hasRoom(length)) {
-      signal?.throwIfAborted()
-      // Else there is enough under way whose answers make room for a sync to be worth while.
-      if (this.#journal.isFilling || !this.#journal.hasUnderWay) this.#makeRoom()
-      await new Promise<void>((resolve) => this.#roomWaiters.push(resolve))
-      if (this.#roomError === undefined || this.#journal.hasRoom(length)) continue
-      const cause = this.#roomError
-      const reason = cause instanceof Error ? cause.message : String(cause)
-      throw new BlockDeviceError(
-        'EIO',
-        `no room to keep a copy of the write, because a flush failed: ${reason}`,
-        {
-          cause,
-        },
-      )
-    }
-  }
-
-  #makeRoom(): void {
-    if (this.#syncForRoom !== undefined) return
-    this.#roomError = undefined
-    this.#syncForRoom = this.sync()
-      .catch((error: unknown) => {
-        this.#roomError = error
-      })
-      .then(() => {
-        this.#syncForRoom = undefined
-        this.#roomMade()
-      })
-  }
-
-  #roomMade(): void {
-    for (const wake of this.#roomWaiters.splice(0)) wake()
   }
 
   // --- who we are ---
@@ -562,30 +362,24 @@ export class ResilientImage implements RandomAccessFile {
 
   // Before anything is written: places all over it. Never rejects.
   async #takeFirstSamples(): Promise<void> {
-    const size = this.#size
-    if (this.#kind !== 'file' || size === undefined || size === 0) return
+    const { kind, bytes: size } = this.#size
+    if (kind !== 'file' || size === undefined || size === 0) return
     const length = Math.min(firstSampleBytes, size)
     const places = new Set<number>()
     for (let i = 0; i < firstSamples; i++) places.add(Math.floor(((size - length) * i) / (firstSamples - 1)))
-    const take = (offset: number) => this.#readPart(offset, new Uint8Array(length), undefined)
+    const take = (offset: number) => this.#requests.read(offset, new Uint8Array(length), undefined)
     await Promise.allSettled([...places].map(take))
   }
 }
 
-async function syncLane(open: OpenLane): Promise<void> {
-  open.syncing = true
-  open.unsynced = false
-  try {
-    await open.lane.sync()
-  } catch (error) {
-    open.unsynced = true
-    throw error
-  } finally {
-    open.syncing = false
-  }
-}
+// Drawn in stock: each read takes two.
+const words = new Uint32Array(256)
+let wordsLeft = 0
 
 function randomNumber(): number {
-  const [word = 0] = crypto.getRandomValues(new Uint32Array(1))
-  return word / 2 ** 32
+  if (wordsLeft === 0) {
+    crypto.getRandomValues(words)
+    wordsLeft = words.length
+  }
+  return words[--wordsLeft]! / 2 ** 32
 }

@@ -104,13 +104,15 @@ export class FlushBarrier {
    * @throws BlockDeviceError EIO where a sync fails or failed.
    */
   flush(): Promise<void> {
+    // Between the end of a round and the start of the one that waits for it there is none under way.
+    if (this.#nextRound !== undefined) return this.#nextRound
     if (this.#round === undefined) return this.#startRound()
     if (this.#roundCovers === this.#changes) return this.#round
     const start = () => {
       this.#nextRound = undefined
       return this.#startRound()
     }
-    this.#nextRound ??= this.#round.then(start, start)
+    this.#nextRound = this.#round.then(start, start)
     return this.#nextRound
   }
 

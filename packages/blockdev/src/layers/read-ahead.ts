@@ -77,7 +77,7 @@ interface Stream {
   window: number
   /** Bytes of reads of this stream that are under way. */
   reading: number
-  /** How many fetches had been answered when the window last grew. */
+  /** How many fetches had been answered when the window last changed. */
   grownAt: number
   /** Contiguous, in order; the first one covers `next` or begins there. */
   blocks: Block[]
@@ -91,6 +91,8 @@ const largestFetch = 1024 * 1024
  * in that time, and larger ones would only fill memory.
  */
 const queuedFactor = 2
+/** One that took this many times as long, near by, met a queue that only costs memory and copies: windows become smaller. */
+const crowdedFactor = 4
 /** Fetches below this say nothing of queues, in milliseconds; where the round trip is known, less is needed to say that. */
 const unhurriedMs = { unknown: 10, known: 4 } as const
 /** Fetches that take this long at least come from afar, in milliseconds. */
@@ -99,6 +101,8 @@ const farMs = 20
 const worthIt = 1.2
 /** Buffers kept for the next blocks, in bytes. */
 const maxSpareBytes = 8 * 1024 * 1024
+/** How long what was read before the first read of all may be served, in milliseconds. */
+const primedMs = 1000
 /** Reads remembered as possible beginnings of a stream. */
 const maxCandidates = 32
 
@@ -139,6 +143,8 @@ export class ReadAhead {
   /** Buffers of blocks that were used up, of one length. */
   #spare: Uint8Array[] = []
   #aheadBytes = 0
+  /** What was read before anybody asked, and until when it may be served. */
+  #primed: { stream: Stream; until: number } | undefined
   #reads = 0
   #stopped = false
 
@@ -157,12 +163,29 @@ export class ReadAhead {
     return this.#aheadBytes
   }
 
+  /**
+   * Takes the storage's first bytes, which were read a moment ago, before anybody could write: a first read that comes soon and
+   * begins at 0 gets them. `bytes` is this layer's own from now on.
+   */
+  prime(bytes: Uint8Array): void {
+    if (this.#maxBytes === 0 || bytes.length === 0) return
+    const { length } = bytes
+    const whole = { abort: new AbortController(), ready: Promise.resolve(true), settled: true }
+    const block: Block = { ...whole, offset: 0, end: length, bytes, left: false, readers: 0 }
+    const stream: Stream = { last: 0, next: 0, window: 0, reading: 0, grownAt: 0, blocks: [block] }
+    this.#aheadBytes += length
+    this.#active.push(stream)
+    this.#primed = { stream, until: this.#now() + primedMs }
+  }
+
   /** Reads under the caller's hold of the range. The order of calls is what makes a stream. */
   read(offset: number, into: Uint8Array, signal: AbortSignal | undefined): Promise<void> {
     if (this.#maxBytes === 0) return this.#source.fetch(offset, into, signal)
     const end = offset + into.length
     let blocks: Block[] = []
     let at = offset
+    const isFirst = this.#primed !== undefined
+    if (isFirst) this.#unprime(offset)
     let stream = this.#continued(offset)
     if (stream === undefined) {
       this.stats.otherReads++
@@ -175,7 +198,8 @@ export class ReadAhead {
       at = Math.min(end, blocks.at(-1)?.end ?? offset)
       stream.last = offset
       stream.next = end
-      this.#grow(stream, into.length)
+      // A first read makes no stream yet, wherever its bytes come from.
+      if (!isFirst) this.#grow(stream, into.length)
       this.#activate(stream)
     }
     this.#reads++
@@ -216,6 +240,15 @@ export class ReadAhead {
     await Promise.all([...this.#underWay].map((block) => block.ready))
   }
 
+  // The first read of all: what was read before it is served now, or never.
+  #unprime(offset: number): void {
+    const { stream, until } = this.#primed!
+    this.#primed = undefined
+    if ((offset !== 0 || this.#now() > until) && this.#active.includes(stream)) this.#drop(stream)
+    // Nobody has read it: what begins there continues nothing.
+    if (this.#candidates.get(0) === stream) this.#candidates.delete(0)
+  }
+
   // Doubles the window, unless answers wait in a queue already. Reads that alone fill the window prove nothing until one of
   // them is answered.
   #grow(stream: Stream, readLength: number): void {
@@ -227,13 +260,25 @@ export class ReadAhead {
       const leastMs = Math.min(this.#leastMs, roundTripMs ?? this.#leastMs)
       const floorMs = roundTripMs === undefined ? unhurriedMs.unknown : unhurriedMs.known
       const queued = this.#latestMs > Math.max(queuedFactor * leastMs, floorMs) && !this.#faster()
-      if (queued) return
+      if (queued) {
+        if (leastMs < farMs && this.#latestMs > crowdedFactor * Math.max(leastMs, floorMs / 2))
+          this.#shrink(stream)
+        return
+      }
       const isUnproved = stream.reading >= window && stream.grownAt === this.#answers
       // From afar the first answer comes late: until then as much is fetched ahead as the caller asks for himself.
       if (isUnproved && (roundTripMs ?? 0) < farMs) return
       const most = isUnproved ? Math.max(window, 2 * (stream.reading + readLength)) : this.#maxBytes
       stream.window = Math.min(this.#maxBytes, 2 * window, most)
     }
+    stream.grownAt = this.#answers
+  }
+
+  // Quarters a window that grew before the queue was seen, once for all fetches that were under way then. Where the reads
+  // alone fill what is left, they get their bytes without a copy.
+  #shrink(stream: Stream): void {
+    if (this.#answers - stream.grownAt <= stream.blocks.length) return
+    stream.window = Math.max(this.#initialBytes, stream.window >>> 2)
     stream.grownAt = this.#answers
   }
 

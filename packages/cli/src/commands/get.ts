@@ -24,7 +24,7 @@ interface GetFlags extends ConnectionFlags, ProgressFlags, TransferFlags {}
 export function getCommand(invocation: Invocation): Command {
   return withTransfer(withProgress(withConnection(new Command('get'))))
     .description(
-      'Copies a file or a folder from a server. A file gets its name when it is complete; until then it is NAME.part. A file goes on after a lost connection.',
+      'Copies a file or a folder from a server. A file gets its name when it is complete; until then it is NAME.part. It goes on after a lost connection.',
     )
     .argument('<location>', 'host:path or ssh://user@host/path')
     .argument('[local]', 'a file, or a folder to put it in', '.')
@@ -80,9 +80,11 @@ Examples:
       const name = basename(await sftp.realpath(target.path, { signal }))
       const progress = treeProgress(invocation, flags, 'get', undefined)
       try {
+        await using lasting = new ReconnectingSftp(server, flags, invocation)
         const result = await attempt('cannot get', target.text, () =>
           getTree(sftp, target.path, isFolder ? join(local, name) : local, {
             ...transferOptions(flags, invocation),
+            retry: lasting.retry,
             onFile: progress.onFile,
           }),
         )

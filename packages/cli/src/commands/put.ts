@@ -25,7 +25,7 @@ interface PutFlags extends ConnectionFlags, ProgressFlags, TransferFlags {}
 export function putCommand(invocation: Invocation): Command {
   return withTransfer(withProgress(withConnection(new Command('put'))))
     .description(
-      'Copies a file or a folder to a server. A file gets its name when it is complete; until then it is NAME.part. A file goes on after a lost connection.',
+      'Copies a file or a folder to a server. A file gets its name when it is complete; until then it is NAME.part. It goes on after a lost connection.',
     )
     .argument('<local>', 'a file or a folder')
     .argument('<location>', 'host:path or ssh://user@host/path; a file, or a folder to put it in')
@@ -60,18 +60,18 @@ Examples:
         localStats.isDirectory() ? undefined : localStats.size,
       )
       try {
+        await using lasting = new ReconnectingSftp(server, flags, invocation)
         if (localStats.isDirectory()) {
           const result = await attempt('cannot put to', target.text, () =>
             putTree(sftp, local, place, {
               ...options,
-              openChannel: () => server.openSftp(),
+              retry: { ...lasting.retry, openChannel: (client) => lasting.openBeside(client) },
               onFile: progress.onFile,
             }),
           )
           progress.stop()
           reportSkipped(invocation, result.skipped)
         } else {
-          await using lasting = new ReconnectingSftp(server, flags, invocation)
           const { resume, ...others } = options
           await attempt('cannot put to', target.text, () =>
             resume === true

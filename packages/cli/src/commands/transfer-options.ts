@@ -25,7 +25,10 @@ export function withTransfer(command: Command): Command {
     .option('--sync', 'bring the copy to stable storage before it gets its name')
 }
 
-export function transferOptions(flags: TransferFlags, { signal }: Invocation): TreeOptions {
+export function transferOptions(
+  flags: TransferFlags,
+  { signal }: Invocation,
+): Omit<TreeOptions, 'openChannel' | 'maxChannels'> {
   return {
     signal,
     resume: flags.resume ?? false,

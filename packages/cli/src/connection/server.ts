@@ -2,7 +2,7 @@
 // through a ProxyCommand. Whoever opens a server closes it.
 
 import { type DeviceBehaviour, openDeviceOnSftp, type ServerInfo, type SftpDevice } from '@sshblock/blockdev'
-import { SftpClient } from '@sshblock/sftp'
+import { type SftpClient, sftpChannels } from '@sshblock/sftp'
 import { HostKeyError } from '@sshblock/transport/errors'
 import {
   channelDuplex,
@@ -66,7 +66,7 @@ export async function openConnection(
   const questions = remembered(invocation.questions)
   const connect = async (signal: AbortSignal): Promise<Session> => {
     const settings = watched(settingsFor(target, flags, invocation))
-    return openSession(settings, target, flags, { ...invocation, questions, signal })
+    return openSession(settings, target, flags, { ...invocation, questions, signal }, 1)
   }
   const session = await attempt('cannot connect to', target.text, () => connect(invocation.signal))
   questions.answerAlone = true
@@ -115,10 +115,7 @@ export async function openSftpOn(
   invocation: Invocation,
 ): Promise<SftpClient> {
   const trace = traceTo(invocation, verbose)
-  return SftpClient.open(await session.openSubsystem('sftp'), {
-    serverIdentification: session.info.peerIdentification,
-    ...(trace === undefined ? {} : { trace }),
-  })
+  return sftpChannels(session, trace === undefined ? {} : { trace })()
 }
 
 function serverInfo({ info }: Session, { hostName, port }: HostSettings): ServerInfo {
@@ -140,12 +137,13 @@ function serverInfo({ info }: Session, { hostName, port }: HostSettings): Server
   }
 }
 
-/** A session by settings; closes the jump hosts when it is over. */
+/** A session by settings; closes the jump hosts when it is over. `earlyChannels` will be asked of it at once. */
 export async function openSession(
   settings: HostSettings,
   target: Pick<RemoteTarget, 'hostKeyCheck'>,
   flags: ConnectionFlags,
   invocation: Invocation,
+  earlyChannels = 0,
 ): Promise<Session> {
   const trace = traceTo(invocation, flags.verbose ?? 0)
   const onKeyLog = keyLogOf(invocation)
@@ -158,6 +156,7 @@ export async function openSession(
       onBanner: (text) => invocation.stderr.write(`${promptText(text.replace(/\s+$/, ''))}\n`),
       signal: invocation.signal,
       crypto: nodeCrypto,
+      earlyChannels,
       ...(trace === undefined ? {} : { trace }),
       ...(onKeyLog === undefined ? {} : { onKeyLog }),
     })

@@ -129,16 +129,16 @@ export class ScriptedExchange {
   }
 
   /** Client role: sends a method message before the peer's KEXINIT came (RFC 4253 s7, a guess). */
-  sendGuess(name: string): void {
+  async sendGuess(name: string): Promise<void> {
     const method = kexMethod(name)
     if (method === undefined) throw new NotApplicable(`no method ${name} here`)
-    this.#clientHalf = method.client(this.#options.crypto, this.#options.random)
+    this.#clientHalf = await method.client(this.#options.crypto, this.#options.random)
     this.#peer.sendHonest(KEX_INIT, kexMethodInit.bytes({ clientValue: this.#clientHalf.publicValue }))
   }
 
   /** Client role: KEX_INIT with our public value. `change` edits the value; then the exchange cannot be finished. */
-  sendMethodInit(change?: (honest: Uint8Array) => Uint8Array): void {
-    const half = this.#method.client(this.#options.crypto, this.#options.random)
+  async sendMethodInit(change?: (honest: Uint8Array) => Uint8Array): Promise<void> {
+    const half = await this.#method.client(this.#options.crypto, this.#options.random)
     this.#clientHalf = half
     const clientValue = change === undefined ? half.publicValue : change(half.publicValue)
     this.#peer.sendHonest(KEX_INIT, kexMethodInit.bytes({ clientValue }))
@@ -149,7 +149,7 @@ export class ScriptedExchange {
     const reply = decodeArrived(kexMethodReply, await this.#peer.expect(KEX_REPLY))
     const half = this.#clientHalf
     if (half === undefined) throw new Error('the reply answers a KEX_INIT that was not sent')
-    const encodedSecret = half.finish(reply.serverValue.slice())
+    const encodedSecret = await half.finish(reply.serverValue.slice())
     const hash = this.#hash(reply.hostKey, half.publicValue, reply.serverValue, encodedSecret)
     const { crypto } = this.#options
     const { hostKey: algorithm } = this.negotiated
@@ -165,6 +165,7 @@ export class ScriptedExchange {
       // A key of another type than negotiated, or one that cannot be parsed, proves nothing.
       this.hostKeyProved = false
     }
+    await this.#prepareCiphers()
     return this.#derive(hash, reply.hostKey, reply.signature, reply.serverValue, encodedSecret)
   }
 
@@ -190,7 +191,7 @@ export class ScriptedExchange {
     const { hostKey: algorithm } = this.negotiated
     const signer = hostKeys.find((key) => key.algorithms.includes(algorithm))
     if (signer === undefined) throw new NotApplicable(`no host key for ${algorithm}`)
-    const half = method.server(crypto, random, clientValue)
+    const half = await method.server(crypto, random, clientValue)
     const hash = this.#hash(signer.publicKeyBlob, clientValue, half.publicValue, half.encodedSecret)
     const signature = await signer.sign(algorithm, hash)
     const honest: HonestReply = {
@@ -200,6 +201,7 @@ export class ScriptedExchange {
       exchangeHash: hash,
     }
     this.#peer.sendHonest(KEX_REPLY, kexMethodReply.bytes(await change(honest)))
+    await this.#prepareCiphers()
     this.#derive(hash, signer.publicKeyBlob, signature, half.publicValue, half.encodedSecret)
   }
 
@@ -226,6 +228,12 @@ export class ScriptedExchange {
       serverValue,
       encodedSecret,
     })
+  }
+
+  async #prepareCiphers(): Promise<void> {
+    const { clientToServer, serverToClient } = this.negotiated
+    for (const { cipher } of [clientToServer, serverToClient])
+      await this.#options.crypto.prepareCipher?.(cipher)
   }
 
   #derive(

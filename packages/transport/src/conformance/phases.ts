@@ -77,7 +77,7 @@ async function step(peer: ScriptedPeer, to: Phase): Promise<void> {
     case 'exchanged': {
       const exchange = exchangeOf(peer)
       if (isClient) {
-        exchange.sendMethodInit()
+        await exchange.sendMethodInit()
         await exchange.receiveMethodReply()
       } else {
         await exchange.receiveMethodInit()

@@ -168,7 +168,7 @@ export class ScriptedPeer {
   /** The honest rest of an exchange in which both KEXINITs passed. @throws Unexpected */
   async finishExchange(exchange: ScriptedExchange): Promise<void> {
     if (this.role === 'client') {
-      exchange.sendMethodInit()
+      await exchange.sendMethodInit()
       await exchange.receiveMethodReply()
     } else {
       await exchange.receiveMethodInit()

@@ -68,6 +68,11 @@ export type MuxEvent =
   | { type: 'global-request'; incoming: IncomingGlobalRequest }
 
 type OpenSettle = (result: Channel | Error) => void
+/** `sentAt` is undefined where the time until the answer says nothing of the way. */
+interface Opening {
+  settle: OpenSettle
+  sentAt: number | undefined
+}
 type GlobalSettle = (answer: Uint8Array | false | Error) => void
 
 const defaultMaxPacketBytes = 131_072
@@ -84,7 +89,7 @@ export class Mux {
   readonly #maxPacketBytes: number
   readonly #maxChannels: number
   readonly #channels = new Map<number, Channel>()
-  readonly #opening = new Map<number, { settle: OpenSettle; sentAt: number }>()
+  readonly #opening = new Map<number, Opening>()
   #nextId = 0
   #globals: { settle: GlobalSettle; sentAt: number }[] = []
   /** Channels that the peer asked for and that nobody answered yet. */
@@ -131,25 +136,32 @@ export class Mux {
     this.sink.finishOpenPacket()
   }
 
-  /** Opens a channel (RFC 4254 s5.1). `settle` is called once, with the channel or ChannelOpenError. */
+  /**
+   * Opens a channel (RFC 4254 s5.1). `settle` is called once, with the channel or ChannelOpenError. Returns our number of the
+   * channel, for `withdraw`. `early`: the answer waits for something else too, so that its time says nothing of the way.
+   */
   open(
     channelType: string,
     payload: Uint8Array,
     settle: OpenSettle,
-    window: Partial<WindowLimits> = {},
-  ): void {
-    if (this.#ended !== undefined) return settle(this.#ended)
+    { window = {}, early = false }: { window?: Partial<WindowLimits>; early?: boolean } = {},
+  ): number {
+    if (this.#ended !== undefined) {
+      settle(this.#ended)
+      return -1
+    }
     if (this.#channels.size >= this.#maxChannels) {
-      return settle(
+      settle(
         new ChannelOpenError(
           channelType,
           number.openFailure.resourceShortage,
           `we hold ${this.#maxChannels} channels already`,
         ),
       )
+      return -1
     }
     const channel = this.#newChannel(channelType, { ...this.#window, ...window })
-    this.#opening.set(channel.localId, { settle, sentAt: this.now() })
+    this.#opening.set(channel.localId, { settle, sentAt: early ? undefined : this.now() })
     this.send((writer) =>
       channelOpen.encode(writer, {
         channelType,
@@ -159,6 +171,12 @@ export class Mux {
         payload,
       }),
     )
+    return channel.localId
+  }
+
+  /** Forgets an opening that the peer will never answer; `settle` is not called. The number is not given to another channel. */
+  withdraw(localId: number): void {
+    if (this.#opening.delete(localId)) this.#channels.delete(localId)
   }
 
   #newChannel(channelType: string, window: WindowLimits): Channel {
@@ -190,7 +208,11 @@ export class Mux {
   }
 
   measured(sentAt: number): void {
-    const elapsed = this.now() - sentAt
+    this.measuredMs(this.now() - sentAt)
+  }
+
+  /** The peer answered something after so many milliseconds. */
+  measuredMs(elapsed: number): void {
     if (this.roundTripMs === undefined || elapsed < this.roundTripMs) this.roundTripMs = elapsed
   }
 
@@ -416,7 +438,7 @@ export class Mux {
     const { recipientChannel, senderChannel, initialWindow, maxPacket } =
       channelOpenConfirmation.decode(payload)
     const { channel, opening } = this.#takeOpening(recipientChannel)
-    this.measured(opening.sentAt)
+    if (opening.sentAt !== undefined) this.measured(opening.sentAt)
     if (maxPacket === 0) {
       // Nothing could ever be sent. The channel is open on the peer's side, so it must be closed there.
       channel.opened(senderChannel, initialWindow, 1)
@@ -439,7 +461,7 @@ export class Mux {
     return undefined
   }
 
-  #takeOpening(localId: number): { channel: Channel; opening: { settle: OpenSettle; sentAt: number } } {
+  #takeOpening(localId: number): { channel: Channel; opening: Opening } {
     const channel = this.#channels.get(localId)
     const opening = this.#opening.get(localId)
     if (channel === undefined || opening === undefined)

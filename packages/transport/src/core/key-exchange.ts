@@ -12,7 +12,7 @@ import { verifyHostKeySignature } from '../kex/host-key.ts'
 import type { KeyMaterial } from '../kex/key-derivation.ts'
 import { deriveDirectionKeys } from '../kex/key-derivation.ts'
 import { keyLogLine } from '../kex/key-log.ts'
-import type { KexMethod } from '../kex/method.ts'
+import type { KexClient, KexMethod } from '../kex/method.ts'
 import { kexMethod } from '../kex/methods.ts'
 import type { KexInit, Negotiated } from '../kex/negotiate.ts'
 import { extInfoMarker, isTerrapinProne, negotiate, strictMarker } from '../kex/negotiate.ts'
@@ -56,7 +56,10 @@ interface Exchange {
   theirInitPayload?: Uint8Array
   negotiated?: Negotiated
   method?: KexMethod
-  clientHalf?: { publicValue: Uint8Array; finish(serverValue: Uint8Array): Uint8Array }
+  clientHalf?: KexClient
+  /** When our half left, and how long the server took to answer it. */
+  askedAt?: number
+  answerMs?: number
   inboundOpener?: Opener
 }
 
@@ -65,6 +68,8 @@ export interface ShownHostKey {
   hostKey: Uint8Array
   algorithm: string
   fingerprint: string
+  /** How long the server took to answer our half of the exchange, in milliseconds: a round trip, and its own work. */
+  answerMs: number
 }
 
 /** What key exchange needs of the transport it serves. */
@@ -261,9 +266,21 @@ export class KeyExchange {
     exchange.method = method
     this.#dropNextPacket = negotiated.dropGuess
     this.#owner.phase.exchange = 'method'
-    if (role === 'client') {
-      exchange.clientHalf = method.client(this.#crypto, this.#options.random)
-      this.#owner.send(kexMethodInit.bytes({ clientValue: exchange.clientHalf.publicValue }))
+    const { clientToServer, serverToClient } = negotiated
+    const preparing = [clientToServer, serverToClient].flatMap(
+      ({ cipher }) => this.#crypto.prepareCipher?.(cipher) ?? [],
+    )
+    const prepared = preparing.length === 0 ? undefined : Promise.all(preparing)
+    this.#owner.whenSettled(prepared, () => this.#sendMethodInit(exchange, method))
+  }
+
+  #sendMethodInit(exchange: Exchange, method: KexMethod): void {
+    if (this.#options.role === 'client') {
+      this.#owner.whenSettled(method.client(this.#crypto, this.#options.random), (half) => {
+        exchange.clientHalf = half
+        this.#owner.send(kexMethodInit.bytes({ clientValue: half.publicValue }))
+        exchange.askedAt = this.#options.now()
+      })
     }
   }
 
@@ -278,30 +295,35 @@ export class KeyExchange {
   onMethodInit(payload: Uint8Array): void {
     const { crypto, random, hostKeys = [] } = this.#options
     const exchange = this.#exchange!
-    const { clientValue } = kexMethodInit.decode(payload)
+    const clientValue = kexMethodInit.decode(payload).clientValue.slice()
     const { negotiated, method } = exchange as Required<Exchange>
     if (method.server === undefined)
       throw new SshError('ERR_SSH_INTERNAL', `${method.name} has no server half`)
-    const half = method.server(crypto, random, clientValue)
     const signer = hostKeys.find((key) => key.algorithms.includes(negotiated.hostKey))
     if (signer === undefined) throw new SshError('ERR_SSH_INTERNAL', `no host key for ${negotiated.hostKey}`)
     const hostKey = signer.publicKeyBlob
-    const hash = this.#hash(
-      exchange as Required<Exchange>,
-      hostKey,
-      clientValue.slice(),
-      half.publicValue,
-      half.encodedSecret,
+    this.#owner.whenSettled(
+      method.server(crypto, random, clientValue),
+      ({ publicValue: serverValue, encodedSecret }) => {
+        const hash = this.#hash(
+          exchange as Required<Exchange>,
+          hostKey,
+          clientValue,
+          serverValue,
+          encodedSecret,
+        )
+        this.#owner.whenSettled(signer.sign(negotiated.hostKey, hash), (signature) => {
+          this.#owner.send(kexMethodReply.bytes({ hostKey, serverValue, signature }))
+          this.#proof ??= { sessionId: hash, hostKey, signature }
+          this.#finish(hash, encodedSecret)
+        })
+      },
     )
-    this.#owner.whenSettled(signer.sign(negotiated.hostKey, hash), (signature) => {
-      this.#owner.send(kexMethodReply.bytes({ hostKey, serverValue: half.publicValue, signature }))
-      this.#proof ??= { sessionId: hash, hostKey, signature }
-      this.#finish(hash, half.encodedSecret)
-    })
   }
 
   onMethodReply(payload: Uint8Array): void {
     const exchange = this.#exchange as Required<Exchange>
+    exchange.answerMs = this.#options.now() - exchange.askedAt
     const reply = kexMethodReply.decode(payload)
     const hostKey = reply.hostKey.slice()
     const signature = reply.signature.slice()
@@ -312,7 +334,19 @@ export class KeyExchange {
         hostKey,
       })
     }
-    const encodedSecret = exchange.clientHalf.finish(serverValue)
+    this.#owner.whenSettled(exchange.clientHalf.finish(serverValue), (encodedSecret) =>
+      this.#checkReply(exchange, hostKey, signature, serverValue, encodedSecret),
+    )
+  }
+
+  /** Whether the server signed this exchange, and is trusted; then our part is done. */
+  #checkReply(
+    exchange: Required<Exchange>,
+    hostKey: Uint8Array,
+    signature: Uint8Array,
+    serverValue: Uint8Array,
+    encodedSecret: Uint8Array,
+  ): void {
     const hash = this.#hash(exchange, hostKey, exchange.clientHalf.publicValue, serverValue, encodedSecret)
     const { hostKey: algorithm } = exchange.negotiated
     const first = this.#proof === undefined
@@ -333,7 +367,7 @@ export class KeyExchange {
         }
         if (!first) return this.#finish(hash, encodedSecret)
         this.#proof = { sessionId: hash, hostKey, signature }
-        this.#owner.askTrust({ hostKey, algorithm, fingerprint: shown }, () =>
+        this.#owner.askTrust({ hostKey, algorithm, fingerprint: shown, answerMs: exchange.answerMs }, () =>
           this.#finish(hash, encodedSecret),
         )
       },

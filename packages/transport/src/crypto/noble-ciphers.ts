@@ -1,41 +1,16 @@
-// Symmetric primitives on noble: hashes, HMAC, AES-GCM, AES-CTR, AES-CBC, ChaCha20, Poly1305.
+// Ciphers on noble: AES-GCM, AES-CTR, AES-CBC, ChaCha20, and Poly1305. Pages fetch them when a connection needs them (web.ts).
 // Everything is synchronous and runs anywhere. Objects hold a reference to the key they were made with: wiping that array
 // ends their use (see packet/*.ts, which do so on rekey); AES-CTR also holds an expanded key.
-// noble reads and writes 32-bit words, so the in-place ciphers go through an aligned scratch where a view is not aligned.
 
-import { poly1305 as noblePoly1305 } from '@noble/ciphers/_poly1305.js'
 import { cbc, gcm, unsafe } from '@noble/ciphers/aes.js'
-import { chacha20orig } from '@noble/ciphers/chacha.js'
-import { hmac as nobleHmac } from '@noble/hashes/hmac.js'
-import { md5, sha1 } from '@noble/hashes/legacy.js'
-import { sha256, sha384, sha512 } from '@noble/hashes/sha2.js'
 import { UsageError } from '../errors.ts'
-import type { AesGcm, HashName, Mac, StreamCipher } from './provider.ts'
+import { aligned } from './noble-chacha.ts'
+import type { AesGcm, StreamCipher } from './provider.ts'
 
-const hashes = { md5, sha1, sha256, sha384, sha512 }
+export { chacha20InPlace, poly1305 } from './noble-chacha.ts'
 
 const blockBytes = 16
 const tagBytes = 16
-
-/** Hash of the parts in a row. */
-export function digest(hash: HashName, ...parts: Uint8Array[]): Uint8Array {
-  const running = hashes[hash].create()
-  for (const part of parts) running.update(part)
-  return running.digest()
-}
-
-/** HMAC (RFC 2104); the padded key is hashed once, and each MAC starts from a copy of that state. */
-export function hmac(hash: HashName, key: Uint8Array): Mac {
-  const keyed = nobleHmac.create(hashes[hash], key)
-  return {
-    length: hashes[hash].outputLen,
-    compute: (...parts) => {
-      const running = keyed.clone()
-      for (const part of parts) running.update(part)
-      return running.digest()
-    },
-  }
-}
 
 /** AES-GCM, synchronous; noble checks the tag before it decrypts. */
 export function aesGcm(key: Uint8Array): AesGcm {
@@ -89,43 +64,4 @@ export function aesCbcDecrypt(key: Uint8Array, iv: Uint8Array, bytes: Uint8Array
     throw new UsageError(`AES-CBC takes whole blocks, not ${bytes.length} bytes`)
   if (bytes.length === 0) return new Uint8Array(0)
   return cbc(key, iv, { disablePadding: true }).decrypt(bytes)
-}
-
-/** ChaCha20 as Bernstein defined it: 8-byte nonce, 64-bit counter of which we use the low 32 bits. */
-export function chacha20InPlace(
-  key: Uint8Array,
-  nonce: Uint8Array,
-  counter: number,
-  bytes: Uint8Array,
-): void {
-  const words = aligned(bytes)
-  chacha20orig(key, nonce, words, words, counter)
-  if (words !== bytes) bytes.set(words)
-}
-
-/** Poly1305 (RFC 8439 s2.5) under a one-time key. */
-export function poly1305(key: Uint8Array, bytes: Uint8Array): Uint8Array {
-  return noblePoly1305(bytes, key)
-}
-
-/** Compares without an early end. JavaScript engines promise no more than that. */
-export function timingSafeEqual(a: Uint8Array, b: Uint8Array): boolean {
-  if (a.length !== b.length) return false
-  let difference = 0
-  for (let i = 0; i < a.length; i++) difference |= a[i]! ^ b[i]!
-  return difference === 0
-}
-
-let scratch = new Uint8Array(0)
-
-/**
- * `bytes` where it is 4-byte aligned, else a copy that is, valid until the next call. The copy and its way back cost 2 us for
- * 32 KiB; noble's unaligned path costs 100 us (ChaCha20), and its AES takes no such view at all.
- */
-function aligned(bytes: Uint8Array): Uint8Array {
-  if (bytes.byteOffset % 4 === 0) return bytes
-  if (scratch.length < bytes.length) scratch = new Uint8Array(Math.max(bytes.length, 2 * scratch.length))
-  const copy = scratch.subarray(0, bytes.length)
-  copy.set(bytes)
-  return copy
 }

@@ -9,7 +9,7 @@ import { UsageError } from '../errors.ts'
 import { fromBigInt, toBigInt } from './big-integer.ts'
 import { isAcceptableEd25519Key } from './ed25519-rules.ts'
 import { checkedScalar, drawScalar, fieldBytes, looksUncompressed } from './elliptic-curves.ts'
-import { digest } from './noble-ciphers.ts'
+import { digest } from './noble-hashes.ts'
 import type {
   AgreementKeyPair,
   CurveName,
@@ -77,12 +77,17 @@ export function verify(key: VerifyKey, hash: HashName, data: Uint8Array, signatu
   }
 }
 
+/** Ed25519 (RFC 8032 s5.1.6). */
+export function signEd25519(seed: Uint8Array, data: Uint8Array): Uint8Array {
+  // noble derives the public key from the seed: one taken from a damaged key file would leak the secret scalar.
+  return ed25519.sign(data, seed)
+}
+
 /** Ed25519 (RFC 8032 s5.1.6) and ECDSA with RFC 6979's deterministic nonces. UsageError for a key that cannot sign here. */
 export function sign(key: SigningKey, hash: HashName, data: Uint8Array): Uint8Array {
   switch (key.type) {
     case 'ed25519':
-      // noble derives the public key from the seed: one taken from a damaged key file would leak the secret scalar.
-      return ed25519.sign(data, key.seed)
+      return signEd25519(key.seed, data)
     case 'ecdsa': {
       const scalar = checkedScalar(key.curve, key.scalar)
       try {

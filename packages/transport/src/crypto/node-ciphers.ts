@@ -13,11 +13,11 @@ import {
   getCipherInfo,
 } from 'node:crypto'
 import { UsageError } from '../errors.ts'
-import { chacha20InPlace as nobleChacha20 } from './noble-ciphers.ts'
+import { chacha20InPlace as nobleChacha20 } from './noble-chacha.ts'
 import { releaseMemory } from './node-release.ts'
 import type { AesGcm, CryptoProvider, HashName, Mac, StreamCipher } from './provider.ts'
 
-export { poly1305 } from './noble-ciphers.ts'
+export { poly1305 } from './noble-chacha.ts'
 
 const tagBytes = 16
 const gcmOptions = { authTagLength: tagBytes }

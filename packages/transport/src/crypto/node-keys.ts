@@ -19,12 +19,13 @@ import { concat, fromHex } from '../wire/bytes.ts'
 import { padMagnitude, stripLeadingZeros } from './big-integer.ts'
 import { isAcceptableEd25519Key } from './ed25519-rules.ts'
 import { checkedScalar, drawScalar, fieldBytes, looksUncompressed } from './elliptic-curves.ts'
-import { modPow as nobleModPow } from './noble-keys.ts'
+import { fetched } from './fetched.ts'
 import { plain } from './node-ciphers.ts'
 import type {
   AgreementKeyPair,
   CurveName,
   HashName,
+  MaybePromise,
   RandomSource,
   SigningKey,
   VerifyKey,
@@ -71,11 +72,18 @@ export function ecdh(curve: CurveName, secret: Uint8Array, point: Uint8Array): U
   }
 }
 
+const nobleKeys = fetched(() => import('./noble-keys.ts'))
+
 /**
  * OpenSSL's exponentiation is reachable as finite-field Diffie-Hellman only: odd moduli of 512 to 10 000 bits, 1 < base <
- * modulus - 1. It is constant time in the exponent and 8 times faster than BigInt; the rest goes to noble.
+ * modulus - 1. It is constant time in the exponent and 8 times faster than BigInt; the rest goes to noble, which is fetched
+ * then.
  */
-export function modPow(base: Uint8Array, exponent: Uint8Array, modulus: Uint8Array): Uint8Array {
+export function modPow(
+  base: Uint8Array,
+  exponent: Uint8Array,
+  modulus: Uint8Array,
+): MaybePromise<Uint8Array> {
   if ((modulus[modulus.length - 1]! & 1) === 1) {
     try {
       const group = createDiffieHellman(modulus, 2)
@@ -87,7 +95,7 @@ export function modPow(base: Uint8Array, exponent: Uint8Array, modulus: Uint8Arr
       // base is 0, 1 or beyond modulus - 2
     }
   }
-  return nobleModPow(base, exponent, modulus)
+  return nobleKeys((noble) => noble.modPow(base, exponent, modulus))
 }
 
 /** Ed25519 (RFC 8032 s5.1.7), ECDSA (FIPS 186-5 s6.4.2), RSASSA-PKCS1-v1_5 (RFC 8017 s8.2.2). */

@@ -14,9 +14,9 @@ import {
   timingSafeEqual,
 } from './node-ciphers.ts'
 import { ecdh, ecdhKeyPair, modPow, sign, verify, x25519, x25519KeyPair } from './node-keys.ts'
-import type { CryptoProvider } from './provider.ts'
+import type { SynchronousKeyMaker } from './provider.ts'
 
-export const nodeCrypto: CryptoProvider = {
+export const nodeCrypto: SynchronousKeyMaker = {
   name: 'node',
   fastestCiphers: ['aes256-gcm@openssh.com', 'aes128-gcm@openssh.com', 'chacha20-poly1305@openssh.com'],
   cipherOrderReason:

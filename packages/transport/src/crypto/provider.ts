@@ -1,6 +1,7 @@
 // The seam between the protocol and the cryptographic primitives: one implementation on node:crypto, one on noble with
 // WebCrypto's AES-GCM where it is there. Primitives take and return raw bytes; SSH's encodings live above.
-// What may return a promise says so (MaybePromise); only Opener/Sealer, sign and verify may.
+// What may return a promise says so (MaybePromise): AES-GCM, and everything on public keys, which WebCrypto answers with
+// promises or which is code that is fetched when it is first needed. Hashes, MACs and stream ciphers are synchronous.
 
 export type MaybePromise<T> = T | Promise<T>
 
@@ -67,6 +68,12 @@ export interface AgreementKeyPair {
   secret: Uint8Array
 }
 
+/** What a key encapsulation gives whoever knows the public key. `sharedSecret` is to be wiped by the holder after use. */
+export interface Encapsulation {
+  ciphertext: Uint8Array
+  sharedSecret: Uint8Array
+}
+
 export interface CryptoProvider {
   readonly name: 'node' | 'web'
   /** Cipher names in the order in which they are fast here; see kex/algorithms.ts. */
@@ -76,6 +83,11 @@ export interface CryptoProvider {
 
   digest(hash: HashName, ...parts: Uint8Array[]): Uint8Array
   hmac(hash: HashName, key: Uint8Array): Mac
+  /**
+   * Fetches what the cipher of this name needs, where that is code of its own: to be awaited before its primitives (aesGcm,
+   * aesCtr, aesCbcDecrypt, chacha20InPlace, poly1305) are called. Left out where everything is always there.
+   */
+  prepareCipher?(name: string): MaybePromise<void>
   aesGcm(key: Uint8Array): AesGcm
   aesCtr(key: Uint8Array, iv: Uint8Array): StreamCipher
   /** XORs the ChaCha20 key stream (original 64-bit nonce, 64-bit block counter: OpenSSH PROTOCOL.chacha20poly1305) over `bytes` in place. */
@@ -84,22 +96,19 @@ export interface CryptoProvider {
   /** Whether two secrets of equal public length are equal, in constant time where the platform can. False for different lengths. */
   timingSafeEqual(a: Uint8Array, b: Uint8Array): boolean
 
-  x25519KeyPair(random: RandomSource): AgreementKeyPair
+  x25519KeyPair(random: RandomSource): MaybePromise<AgreementKeyPair>
   /** Raw 32-byte shared secret; undefined where it is all zero or the point is of low order (RFC 8731 s3). */
-  x25519(secret: Uint8Array, publicKey: Uint8Array): Uint8Array | undefined
-  ecdhKeyPair(curve: CurveName, random: RandomSource): AgreementKeyPair
+  x25519(secret: Uint8Array, publicKey: Uint8Array): MaybePromise<Uint8Array | undefined>
+  ecdhKeyPair(curve: CurveName, random: RandomSource): MaybePromise<AgreementKeyPair>
   /** X coordinate, field-sized; undefined where the point is not an uncompressed point on the curve (RFC 5656 s4). */
-  ecdh(curve: CurveName, secret: Uint8Array, point: Uint8Array): Uint8Array | undefined
+  ecdh(curve: CurveName, secret: Uint8Array, point: Uint8Array): MaybePromise<Uint8Array | undefined>
   /** ML-KEM-768 (FIPS 203). Key: 1184 bytes, ciphertext: 1088, secret: 2400, shared secret: 32. */
-  mlkem768KeyPair(random: RandomSource): AgreementKeyPair
+  mlkem768KeyPair(random: RandomSource): MaybePromise<AgreementKeyPair>
   /** undefined where the key fails FIPS 203 s7.2's modulus check. */
-  mlkem768Encapsulate(
-    publicKey: Uint8Array,
-    random: RandomSource,
-  ): { ciphertext: Uint8Array; sharedSecret: Uint8Array } | undefined
-  mlkem768Decapsulate(secret: Uint8Array, ciphertext: Uint8Array): Uint8Array
+  mlkem768Encapsulate(publicKey: Uint8Array, random: RandomSource): MaybePromise<Encapsulation | undefined>
+  mlkem768Decapsulate(secret: Uint8Array, ciphertext: Uint8Array): MaybePromise<Uint8Array>
   /** base^exponent mod modulus, big-endian; for finite-field Diffie-Hellman (client only). */
-  modPow(base: Uint8Array, exponent: Uint8Array, modulus: Uint8Array): Uint8Array
+  modPow(base: Uint8Array, exponent: Uint8Array, modulus: Uint8Array): MaybePromise<Uint8Array>
 
   /** Whether this runtime can sign and verify with such keys (RSA needs WebCrypto in a browser: absent on insecure origins). */
   supportsKey(type: VerifyKey['type']): boolean
@@ -120,4 +129,9 @@ export interface CryptoProvider {
   ): MaybePromise<Uint8Array>
   /** AES-CBC decryption without padding removal, for encrypted PEM and PKCS#8 key files; never offered on the wire. */
   aesCbcDecrypt(key: Uint8Array, iv: Uint8Array, bytes: Uint8Array): Uint8Array
+}
+
+/** A provider that makes keys on the NIST curves at the call, as node:crypto does. */
+export interface SynchronousKeyMaker extends CryptoProvider {
+  ecdhKeyPair(curve: CurveName, random: RandomSource): AgreementKeyPair
 }

@@ -1,28 +1,20 @@
-// The CryptoProvider of browsers, workers and other runtimes: noble for what must be synchronous, WebCrypto for AES-GCM
-// (20 times noble's speed, at the price of a promise per packet) and for RSA, where `crypto.subtle` is there. On pages
-// without https it is not: then everything is noble, ChaCha20-Poly1305 is preferred and RSA keys cannot be used.
-// The only file that touches `crypto.subtle`.
+// The CryptoProvider of browsers, workers and other runtimes. WebCrypto does what it can where `crypto.subtle` is there:
+// AES-GCM, X25519, Ed25519, RSA, ECDSA verification. noble does the rest; all of it but the hashes is fetched when a
+// connection needs it, as chunks of their own. On pages without https there is no WebCrypto: then everything is noble,
+// ChaCha20-Poly1305 is preferred and RSA keys cannot be used.
+// `crypto.subtle` is touched here and in the files web-*.ts.
 
 import { UsageError } from '../errors.ts'
-import { toBase64 } from '../wire/bytes.ts'
-import { stripLeadingZeros } from './big-integer.ts'
+import { fetched } from './fetched.ts'
 import { mlkem768Decapsulate, mlkem768Encapsulate, mlkem768KeyPair } from './mlkem768.ts'
-import {
-  aesCbcDecrypt,
-  aesCtr,
-  aesGcm,
-  chacha20InPlace,
-  digest,
-  hmac,
-  poly1305,
-  timingSafeEqual,
-} from './noble-ciphers.ts'
-import { ecdh, ecdhKeyPair, modPow, sign, verify, x25519, x25519KeyPair } from './noble-keys.ts'
-import type { AesGcm, CryptoProvider, HashName, SigningKey, VerifyKey } from './provider.ts'
-import { crtExponents } from './rsa-crt.ts'
+import { digest, hmac, timingSafeEqual } from './noble-hashes.ts'
+import type { CryptoProvider, MaybePromise } from './provider.ts'
+import { subtleAesGcm } from './web-aes-gcm.ts'
+import { subtleCurve25519 } from './web-curve25519.ts'
+import { verifyEcdsa } from './web-ecdsa.ts'
 
 export interface WebCryptoOptions {
-  /** Leave WebCrypto alone even where it is there: everything synchronous, no RSA. Default false. */
+  /** Leave WebCrypto alone even where it is there: no RSA. Default false. */
   nobleOnly?: boolean
 }
 
@@ -33,6 +25,22 @@ export function webCrypto(options: WebCryptoOptions = {}): CryptoProvider {
   return subtle === undefined || options.nobleOnly === true ? nobleCrypto : withSubtle(subtle)
 }
 
+const nobleKeys = fetched(() => import('./noble-keys.ts'))
+const rsa = fetched(() => import('./web-rsa.ts'))
+const fetchCiphers = fetched(() => import('./noble-ciphers.ts'))
+let fetchedCiphers: typeof import('./noble-ciphers.ts') | undefined
+
+function prepareCiphers(): MaybePromise<void> {
+  return fetchCiphers((module) => {
+    fetchedCiphers = module
+  })
+}
+
+function ciphers(): typeof import('./noble-ciphers.ts') {
+  if (fetchedCiphers === undefined) throw new UsageError('prepareCipher was not awaited')
+  return fetchedCiphers
+}
+
 const nobleCrypto: CryptoProvider = {
   name: 'web',
   fastestCiphers: ['chacha20-poly1305@openssh.com', 'aes128-gcm@openssh.com', 'aes256-gcm@openssh.com'],
@@ -40,155 +48,67 @@ const nobleCrypto: CryptoProvider = {
     'no WebCrypto here (or not wanted): in plain JavaScript ChaCha20-Poly1305 is three times as fast as AES-GCM',
   digest,
   hmac,
-  aesGcm,
-  aesCtr,
-  aesCbcDecrypt,
-  chacha20InPlace,
-  poly1305,
+  prepareCipher: prepareCiphers,
+  aesGcm: (key) => ciphers().aesGcm(key),
+  aesCtr: (key, iv) => ciphers().aesCtr(key, iv),
+  aesCbcDecrypt: (key, iv, bytes) => ciphers().aesCbcDecrypt(key, iv, bytes),
+  chacha20InPlace: (key, nonce, counter, bytes) => ciphers().chacha20InPlace(key, nonce, counter, bytes),
+  poly1305: (key, bytes) => ciphers().poly1305(key, bytes),
   timingSafeEqual,
-  x25519KeyPair,
-  x25519,
-  ecdhKeyPair,
-  ecdh,
+  x25519KeyPair: (random) => nobleKeys((noble) => noble.x25519KeyPair(random)),
+  x25519: (secret, publicKey) => nobleKeys((noble) => noble.x25519(secret, publicKey)),
+  ecdhKeyPair: (curve, random) => nobleKeys((noble) => noble.ecdhKeyPair(curve, random)),
+  ecdh: (curve, secret, point) => nobleKeys((noble) => noble.ecdh(curve, secret, point)),
   mlkem768KeyPair,
   mlkem768Encapsulate,
   mlkem768Decapsulate,
-  modPow,
+  modPow: (base, exponent, modulus) => nobleKeys((noble) => noble.modPow(base, exponent, modulus)),
   supportsKey: (type) => type !== 'rsa',
-  verify,
-  sign,
-  // A sixth of a page's bytes for what most pages never do: a chunk of its own.
+  verify: (key, hash, data, signature) => nobleKeys((noble) => noble.verify(key, hash, data, signature)),
+  sign: (key, hash, data) => nobleKeys((noble) => noble.sign(key, hash, data)),
+  // A sixth of a page's bytes for what most pages never do.
   bcryptPbkdf: async (...derivation) => (await import('./bcrypt-pbkdf.ts')).bcryptPbkdf(...derivation),
 }
 
 function withSubtle(subtle: SubtleCrypto): CryptoProvider {
+  const { x25519KeyPair, x25519, signEd25519, verifyEd25519 } = subtleCurve25519(subtle, {
+    x25519KeyPair: nobleCrypto.x25519KeyPair,
+    x25519: nobleCrypto.x25519,
+    signEd25519: (seed, data) => nobleKeys((noble) => noble.signEd25519(seed, data)),
+    verifyEd25519: (publicKey, data, signature) =>
+      nobleCrypto.verify({ type: 'ed25519', publicKey }, 'sha512', data, signature),
+  })
   return {
     ...nobleCrypto,
     fastestCiphers: ['aes256-gcm@openssh.com', 'aes128-gcm@openssh.com', 'chacha20-poly1305@openssh.com'],
     cipherOrderReason:
       "AES-GCM is WebCrypto's, several packets at once; ChaCha20-Poly1305 is plain JavaScript",
+    prepareCipher: (name) => (name.includes('gcm') ? undefined : prepareCiphers()),
     aesGcm: (key) => subtleAesGcm(subtle, key),
+    x25519KeyPair,
+    x25519,
     supportsKey: () => true,
-    verify: (key, hash, data, signature) =>
-      key.type === 'rsa' ? verifyRsa(subtle, key, hash, data, signature) : verify(key, hash, data, signature),
-    sign: (key, hash, data) =>
-      key.type === 'rsa' ? signRsa(subtle, key, hash, data) : sign(key, hash, data),
-  }
-}
-
-/** WebCrypto's types exclude shared memory, which no buffer of ours is. */
-type Bytes = Uint8Array<ArrayBuffer>
-
-/**
- * AES-GCM on WebCrypto, which copies what it is given at the call (Web Cryptography API, "encrypt method", step 2) but
- * imports keys asynchronously: calls made before the key is there work on copies of their own.
- */
-function subtleAesGcm(subtle: SubtleCrypto, rawKey: Uint8Array): AesGcm {
-  let key: CryptoKey | undefined
-  const importing = subtle.importKey('raw', rawKey as Bytes, 'AES-GCM', false, ['encrypt', 'decrypt'])
-  const ready = importing.then((imported) => (key = imported))
-  // Without a call there is nobody to tell; with one, the call's own promise carries the error.
-  ready.catch(() => {})
-
-  const algorithm = (nonce: Uint8Array, aad: Uint8Array) => ({
-    name: 'AES-GCM',
-    iv: nonce as Bytes,
-    additionalData: aad as Bytes,
-    tagLength: 128,
-  })
-
-  const decrypt = (nonce: Uint8Array, aad: Uint8Array, sealed: Uint8Array) =>
-    subtle.decrypt(algorithm(nonce, aad), key!, sealed as Bytes).then(asBytes, whereTagIsWrong)
-
-  const encrypt = (nonce: Uint8Array, aad: Uint8Array, plaintext: Uint8Array) =>
-    subtle.encrypt(algorithm(nonce, aad), key!, plaintext as Bytes)
-
-  return {
-    async: true,
-    open(nonce, aad, sealed) {
-      if (key !== undefined) return decrypt(nonce, aad, sealed)
-      const copies = [nonce.slice(), aad.slice(), sealed.slice()] as const
-      return ready.then(() => decrypt(...copies))
+    verify(key, hash, data, signature) {
+      switch (key.type) {
+        case 'ed25519':
+          return verifyEd25519(key.publicKey, data, signature)
+        case 'rsa':
+          return rsa((web) => web.verifyRsa(subtle, key, hash, data, signature))
+        case 'ecdsa':
+          return verifyEcdsa(subtle, key, hash, data, signature).then(
+            (verdict) => verdict ?? nobleCrypto.verify(key, hash, data, signature),
+          )
+      }
     },
-    sealInPlace(nonce, aad, into) {
-      const plaintext = into.subarray(0, into.length - 16)
-      if (key !== undefined) return encrypt(nonce, aad, plaintext).then((sealed) => into.set(asBytes(sealed)))
-      const copies = [nonce.slice(), aad.slice(), plaintext.slice()] as const
-      return ready.then(() => encrypt(...copies)).then((sealed) => into.set(asBytes(sealed)))
+    sign(key, hash, data) {
+      switch (key.type) {
+        case 'ed25519':
+          return signEd25519(key.seed, data)
+        case 'rsa':
+          return rsa((web) => web.signRsa(subtle, key, hash, data))
+        case 'ecdsa':
+          return nobleCrypto.sign(key, hash, data)
+      }
     },
   }
-}
-
-function asBytes(buffer: ArrayBuffer): Uint8Array {
-  return new Uint8Array(buffer)
-}
-
-/** OperationError is what WebCrypto names a wrong tag; all else is a failure and must not pass for one. */
-function whereTagIsWrong(error: unknown): undefined {
-  if (error instanceof Error && error.name === 'OperationError') return undefined
-  throw error
-}
-
-const subtleHashes = new Map<HashName, string>([
-  ['sha1', 'SHA-1'],
-  ['sha256', 'SHA-256'],
-  ['sha384', 'SHA-384'],
-  ['sha512', 'SHA-512'],
-])
-
-async function verifyRsa(
-  subtle: SubtleCrypto,
-  key: Extract<VerifyKey, { type: 'rsa' }>,
-  hash: HashName,
-  data: Uint8Array,
-  signature: Uint8Array,
-): Promise<boolean> {
-  try {
-    const algorithm = pkcs1(hash)
-    const jwk = { kty: 'RSA', n: base64Url(key.n), e: base64Url(key.e), ext: true }
-    const imported = await subtle.importKey('jwk', jwk, algorithm, false, ['verify'])
-    return await subtle.verify(algorithm, imported, signature as Bytes, data as Bytes)
-  } catch {
-    return false
-  }
-}
-
-async function signRsa(
-  subtle: SubtleCrypto,
-  key: Extract<SigningKey, { type: 'rsa' }>,
-  hash: HashName,
-  data: Uint8Array,
-): Promise<Uint8Array> {
-  const algorithm = pkcs1(hash)
-  const { dp, dq } = crtExponents(key)
-  const jwk = {
-    kty: 'RSA',
-    ext: true,
-    n: base64Url(key.n),
-    e: base64Url(key.e),
-    d: base64Url(key.d),
-    p: base64Url(key.p),
-    q: base64Url(key.q),
-    dp: base64Url(dp),
-    dq: base64Url(dq),
-    qi: base64Url(key.iqmp),
-  }
-  try {
-    const imported = await subtle.importKey('jwk', jwk, algorithm, false, ['sign'])
-    return new Uint8Array(await subtle.sign(algorithm, imported, data as Bytes))
-  } catch (cause) {
-    throw new UsageError('the RSA private key cannot sign', { cause })
-  }
-}
-
-/** RSASSA-PKCS1-v1_5 (RFC 8017 s8.2). UsageError for a hash WebCrypto does not have. */
-function pkcs1(hash: HashName): { name: string; hash: string } {
-  const name = subtleHashes.get(hash)
-  if (name === undefined) throw new UsageError(`WebCrypto has no RSA signatures with ${hash}`)
-  return { name: 'RSASSA-PKCS1-v1_5', hash: name }
-}
-
-/** A magnitude as JSON Web Keys have it (RFC 7518 s2: base64url, no padding; s6.3.1: no leading zero bytes). */
-function base64Url(magnitude: Uint8Array): string {
-  return toBase64(stripLeadingZeros(magnitude)).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '')
 }

@@ -1,5 +1,6 @@
 // K's two encodings (RFC 4251 s5), and private values that can be used once. What is passed in is wiped here.
 
+import type { MaybePromise } from '../crypto/provider.ts'
 import { ProtocolError, UsageError } from '../errors.ts'
 import { Writer } from '../wire/writer.ts'
 
@@ -21,21 +22,34 @@ function encoded(writer: Writer, secret: Uint8Array): Uint8Array {
   return copy
 }
 
-/** Passes the secret to `use`, once, and wipes it whether that returns or throws. */
+/** Passes the secret to `use`, once, and wipes it when that returns, settles or throws. */
 export function usedOnce(
   secret: Uint8Array,
-  use: (secret: Uint8Array, theirs: Uint8Array) => Uint8Array,
-): (theirs: Uint8Array) => Uint8Array {
+  use: (secret: Uint8Array, theirs: Uint8Array) => MaybePromise<Uint8Array>,
+): (theirs: Uint8Array) => MaybePromise<Uint8Array> {
   let spent = false
   return (theirs) => {
     if (spent) throw new UsageError('a key exchange value is used once')
     spent = true
-    try {
-      return use(secret, theirs)
-    } finally {
-      secret.fill(0)
-    }
+    return wipedAfter([secret], () => use(secret, theirs))
   }
+}
+
+/** What `use` gives; the secrets are wiped when it returns, settles or throws. */
+export function wipedAfter<T>(secrets: readonly Uint8Array[], use: () => MaybePromise<T>): MaybePromise<T> {
+  const wipe = () => {
+    for (const secret of secrets) secret.fill(0)
+  }
+  let result: MaybePromise<T>
+  try {
+    result = use()
+  } catch (error) {
+    wipe()
+    throw error
+  }
+  if (result instanceof Promise) return result.finally(wipe)
+  wipe()
+  return result
 }
 
 /** The error for a peer's public value that a method does not accept. */

@@ -112,7 +112,8 @@ export function parseOpensshKey(
     })
   }
   const length = cipher.keyLength + cipher.ivLength
-  return whenReady(crypto.bcryptPbkdf(passphrase, salt, length, rounds), (derived) => {
+  const derive = () => crypto.bcryptPbkdf(passphrase, salt, length, rounds)
+  return whenReady(whenReady(crypto.prepareCipher?.(cipherName), derive), (derived) => {
     const key = derived.subarray(0, cipher.keyLength)
     const iv = derived.subarray(cipher.keyLength)
     return whenReady(cipher.open(crypto, key, iv, concat(sealed, tag)), (plain) => {
@@ -188,7 +189,8 @@ export function formatPrivateKey(
   }
   const salt = new Uint8Array(16)
   random(salt)
-  return whenReady(crypto.bcryptPbkdf(passphrase, salt, 48, rounds), (derived) => {
+  const derive = () => crypto.bcryptPbkdf(passphrase, salt, 48, rounds)
+  return whenReady(whenReady(crypto.prepareCipher?.('aes256-ctr'), derive), (derived) => {
     crypto.aesCtr(derived.subarray(0, 32), derived.subarray(32)).applyInPlace(sealed)
     derived.fill(0)
     file.text('aes256-ctr').text('bcrypt').string(new Writer().string(salt).u32(rounds).bytes())

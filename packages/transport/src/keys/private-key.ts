@@ -1,15 +1,14 @@
 // Private keys: what one is here, and reading one from a file of any supported format. The formats have files of their own:
 // openssh-key-file.ts (OpenSSH v1), der-private-key.ts (PKCS#1, SEC1, PKCS#8). A further format is one more line in `formats`.
+// They are fetched when there is a file to read: who logs in otherwise needs none of them.
 // Keys own their bytes; `wipePrivateKey` zeroes them, best effort.
 
 import type { CryptoProvider, MaybePromise, SigningKey } from '../crypto/provider.ts'
 import { KeyFormatError, quote } from '../errors.ts'
 import { maxBcryptRounds, maxKeyFileBytes } from '../limits.ts'
 import { utf8Bytes, utf8Text } from '../wire/bytes.ts'
-import { parsePkcs1, parsePkcs8, parseSec1 } from './der-private-key.ts'
 import { keyErrorCodes, parsing } from './key-format.ts'
-import { parseOpensshKey } from './openssh-key-file.ts'
-import { type Pem, readPem } from './pem.ts'
+import type { Pem } from './pem.ts'
 import type { PlainPublicKey, SecurityPublicKey } from './public-key.ts'
 
 /** A key whose numbers we hold: it signs here. */
@@ -53,11 +52,13 @@ export interface KeyFileOptions {
 
 type Format = (crypto: CryptoProvider, pem: Pem, options: KeyFileOptions) => MaybePromise<PrivateKey>
 
-const formats: ReadonlyMap<string, Format> = new Map<string, Format>([
-  ['OPENSSH PRIVATE KEY', parseOpensshKey],
-  ['RSA PRIVATE KEY', parsePkcs1],
-  ['EC PRIVATE KEY', parseSec1],
-  ['PRIVATE KEY', parsePkcs8],
+const der = () => import('./der-private-key.ts')
+
+const formats: ReadonlyMap<string, () => Promise<Format>> = new Map<string, () => Promise<Format>>([
+  ['OPENSSH PRIVATE KEY', async () => (await import('./openssh-key-file.ts')).parseOpensshKey],
+  ['RSA PRIVATE KEY', async () => (await der()).parsePkcs1],
+  ['EC PRIVATE KEY', async () => (await der()).parseSec1],
+  ['PRIVATE KEY', async () => (await der()).parsePkcs8],
 ])
 
 /**
@@ -78,9 +79,11 @@ export async function parsePrivateKey(
       code: keyErrorCodes.fileTooLarge,
     })
   }
+  const { readPem } = await import('./pem.ts')
   const pem = readPem(typeof file === 'string' ? file : utf8Text(file))
-  const format = formats.get(pem.label)
-  if (format === undefined) throw unsupportedFormat(pem.label)
+  const fetchFormat = formats.get(pem.label)
+  if (fetchFormat === undefined) throw unsupportedFormat(pem.label)
+  const format = await fetchFormat()
   const { passphrase } = options
   const filled: KeyFileOptions = {
     passphrase: typeof passphrase === 'string' ? utf8Bytes(passphrase) : passphrase,

@@ -67,8 +67,11 @@ export interface AuthOutcome {
 export interface AuthContext {
   auth: ClientAuth
   proof: ExchangeProof
-  /** Lets a request out and waits for its answer; rejects when the connection ends. */
-  ask: (send: () => void) => Promise<AuthReply>
+  /**
+   * Lets a request out and waits for its answer; rejects when the connection ends. `mayBeLast`: it is likely to be answered by
+   * success, so that what comes then may be sent behind it.
+   */
+  ask: (send: () => void, options?: { mayBeLast?: boolean }) => Promise<AuthReply>
   /** Whether the connection is over. */
   hasFailed: () => boolean
   /** Algorithms the server says it takes from users; undefined where it did not say. */
@@ -144,6 +147,11 @@ class Authentication {
           : 'no authentication method succeeded',
       )
     }
+  }
+
+  /** Who was refused once may well be refused again. */
+  get #isFirstAttempt(): boolean {
+    return this.#allowed === undefined
   }
 
   #isAllowed(method: AuthMethod): boolean {
@@ -302,7 +310,9 @@ class Authentication {
       return undefined
     }
     return this.#outcome(
-      await ask(() => auth.publicKeySigned(attempt, signature)),
+      await ask(() => auth.publicKeySigned(attempt, signature), {
+        mayBeLast: askFirst || this.#isFirstAttempt,
+      }),
       'publickey',
       source,
       signer.publicKeyBlob,
@@ -331,7 +341,7 @@ class Authentication {
         return undefined
       }
       const given = password
-      let reply = await ask(() => auth.password(given))
+      let reply = await ask(() => auth.password(given), { mayBeLast: this.#isFirstAttempt })
       if (reply.type === 'password-change') {
         const newPassword = await method.onChange?.(reply.prompt)
         if (newPassword === undefined) {

@@ -10,17 +10,27 @@ import { SessionCore } from '../core/session-core.ts'
 import type { RekeyLimits } from '../core/transport-core.ts'
 import type { Clock, CryptoProvider, RandomSource } from '../crypto/provider.ts'
 import { systemRandom } from '../crypto/random.ts'
-import { AbortedError, AuthError, HostKeyError, type SshError, UsageError } from '../errors.ts'
+import {
+  AbortedError,
+  AuthError,
+  ConnectionLost,
+  HostKeyError,
+  PeerDisconnected,
+  type SshError,
+  UsageError,
+} from '../errors.ts'
 import type { AlgorithmOffer } from '../kex/algorithms.ts'
 import { resolveOffer, withoutTerrapinProne } from '../kex/algorithms.ts'
 import type { KeyLog } from '../kex/key-log.ts'
 import type { HostKeyPolicy } from '../keys/host-key-policy.ts'
 import { hostKeyError, orderHostKeyAlgorithms, presentHostKey } from '../keys/host-key-policy.ts'
+import { disconnectReason } from '../messages/numbers.ts'
 import { ourIdentification } from '../packet/identification.ts'
 import type { Trace } from '../trace.ts'
-import type { AuthMethod, AuthOutcome } from './authenticate.ts'
+import type { AuthContext, AuthMethod, AuthOutcome } from './authenticate.ts'
 import { authenticate } from './authenticate.ts'
 import type { ByteDuplex } from './duplex.ts'
+import { type EarlyChannelCount, EarlyChannels } from './early-channels.ts'
 import { Pump } from './pump.ts'
 import type { KeepaliveOptions } from './session.ts'
 import { Session } from './session.ts'
@@ -50,6 +60,12 @@ export interface ClientOptions {
   /** Largest channel packet we accept, in bytes of data. */
   maxPacketBytes?: number
   keepalive?: Partial<KeepaliveOptions>
+  /**
+   * Session channels that are asked for a round trip early, together with what should let us in, where the server is one that
+   * bears that (OpenSSH). `openSubsystem`, `exec` and `openSession` take them first; what nobody takes stays open, unused, and
+   * counts for the server's MaxSessions. Default 0.
+   */
+  earlyChannels?: EarlyChannelCount
   /** The server's banner text, raw. */
   onBanner?: (text: string) => void
   signal?: AbortSignal
@@ -88,19 +104,26 @@ export async function connectOver(
     )
   }
   if (options.username === '') throw new UsageError('username: expected a name, got an empty text')
-  const offer = resolveOffer(options.crypto, 'client', options.algorithms)
-  try {
-    return await new ClientConnection(options, offer).connect(await open(options.signal))
-  } catch (error) {
-    if (!(error instanceof TerrapinError)) throw error
-    const safe = withoutTerrapinProne(offer)
-    if (safe.ciphers.length === 0) throw error
-    options.trace?.({
-      level: 1,
-      layer: 'kex',
-      event: 'connecting again without algorithms that need strict key exchange',
-    })
-    return await new ClientConnection(options, safe).connect(await open(options.signal))
+  let offer = resolveOffer(options.crypto, 'client', options.algorithms)
+  let earlyChannels = options.earlyChannels ?? 0
+  let isTerrapinProof = false
+  for (;;) {
+    const connection = new ClientConnection(options, offer, earlyChannels)
+    try {
+      return await connection.connect(await open(options.signal))
+    } catch (error) {
+      let without: string
+      if (error instanceof TerrapinError && !isTerrapinProof) {
+        offer = withoutTerrapinProne(offer)
+        if (offer.ciphers.length === 0) throw error
+        isTerrapinProof = true
+        without = 'algorithms that need strict key exchange'
+      } else if (connection.bearsNoEarlyChannels) {
+        earlyChannels = 0
+        without = 'early channels'
+      } else throw error
+      options.trace?.({ level: 1, layer: 'kex', event: `connecting again without ${without}` })
+    }
   }
 }
 
@@ -108,6 +131,7 @@ class ClientConnection {
   readonly #options: ClientOptions & { crypto: CryptoProvider }
   readonly #core: SessionCore
   readonly #now: Clock
+  readonly #early: EarlyChannels
   #pump!: Pump
   #session: Session | undefined
   #failure: SshError | undefined
@@ -115,8 +139,15 @@ class ClientConnection {
   #onReady!: { resolve: () => void; reject: (error: Error) => void }
   #hostKey: { type: string; blob: Uint8Array; fingerprint: string } | undefined
   #isOver = false
+  #serviceAskedAt = 0
+  /** The server hung up where one that bears no early channels would. */
+  bearsNoEarlyChannels = false
 
-  constructor(options: ClientOptions & { crypto: CryptoProvider }, offer: AlgorithmOffer) {
+  constructor(
+    options: ClientOptions & { crypto: CryptoProvider },
+    offer: AlgorithmOffer,
+    earlyChannels: EarlyChannelCount,
+  ) {
     this.#options = options
     this.#now = options.now ?? (() => performance.now())
     const { crypto, rekey, trace, onKeyLog, window, maxPacketBytes, allowTerrapin } = options
@@ -141,6 +172,7 @@ class ClientConnection {
       ...(allowTerrapin === undefined ? {} : { allowTerrapin }),
       wake: () => this.#pump?.run(),
     })
+    this.#early = new EarlyChannels(this.#core.mux, earlyChannels)
   }
 
   async connect(duplex: ByteDuplex): Promise<Session> {
@@ -190,6 +222,7 @@ class ClientConnection {
       now: this.#now,
       hostKey: this.#hostKey!,
       outcome,
+      early: this.#early,
       ...(keepalive === undefined ? {} : { keepalive }),
     })
     this.#session = session
@@ -210,16 +243,24 @@ class ClientConnection {
       case 'auth-reply': {
         const waiting = this.#onReply
         this.#onReply = undefined
+        // Not before the answer: what was asked for early is legal from success on, and unheard after everything else.
+        if (event.reply.type === 'success') this.#early.confirm()
+        else this.#early.withdraw()
         // What follows success belongs to the session, which is made in a later turn.
         if (event.reply.type === 'success') this.#pump.held = true
         waiting?.resolve(event.reply)
         return
       }
+      case 'service-accepted':
+        // Asked for with the first request, and answered without thinking about it.
+        this.#core.mux.measured(this.#serviceAskedAt)
+        return
       case 'banner':
         this.#options.onBanner?.(event.text)
         return
       case 'failed':
         this.#failure = event.error
+        this.bearsNoEarlyChannels = this.#early.inDoubt && isHangingUp(event.error)
         this.#onReady.reject(event.error)
         this.#onReply?.reject(event.error)
         this.#session?.handle(event)
@@ -232,6 +273,7 @@ class ClientConnection {
   async #checkHostKey(event: Extract<SessionEvent, { type: 'host-key' }>): Promise<void> {
     const { host, port = 22, crypto, hostKeyPolicy } = this.#options
     const transport = this.#core.transport
+    this.#core.mux.measuredMs(event.answerMs)
     try {
       const presented = presentHostKey(crypto, {
         host,
@@ -265,12 +307,14 @@ class ClientConnection {
     const { username, auth: methods, maxAuthTries, rejectTrivialAuth } = this.#options
     const core = this.#core
     const auth = core.startAuth(username)
-    const ask = (send: () => void): Promise<AuthReply> =>
+    const ask: AuthContext['ask'] = (send, { mayBeLast = false } = {}) =>
       new Promise((resolve, reject) => {
         if (this.#failure !== undefined) return reject(this.#failure)
         this.#onReply = { resolve, reject }
         try {
           send()
+          if (this.#serviceAskedAt === 0) this.#serviceAskedAt = this.#now()
+          if (mayBeLast) this.#early.ask(core.transport.theirIdentification)
         } catch (error) {
           this.#onReply = undefined
           return reject(error)
@@ -294,4 +338,13 @@ class ClientConnection {
     }
     return outcome
   }
+}
+
+/** Whether the server ended the connection of its own accord, and not because it was asked to let us in too often. */
+function isHangingUp(error: SshError): boolean {
+  if (error instanceof PeerDisconnected) {
+    const { reason, text } = error
+    return reason !== disconnectReason.noMoreAuthMethods && !/authentication failures/i.test(text)
+  }
+  return error instanceof ConnectionLost
 }

@@ -18,6 +18,7 @@ import {
 import { openFailure } from '../messages/numbers.ts'
 import { encodeFields } from '../wire/codec.ts'
 import type { AuthOutcome } from './authenticate.ts'
+import type { EarlyChannels } from './early-channels.ts'
 import type { Pump } from './pump.ts'
 import { SessionChannel } from './session-channel.ts'
 
@@ -58,6 +59,7 @@ export class Session {
   readonly #handlers: SessionHandlers
   readonly #hostKey: { type: string; blob: Uint8Array; fingerprint: string }
   readonly #outcome: AuthOutcome | undefined
+  readonly #early: EarlyChannels | undefined
   readonly #channels = new Map<Channel, SessionChannel>()
   readonly #keepalive: KeepaliveOptions
   #keepaliveTimer: ReturnType<typeof setInterval> | undefined
@@ -78,6 +80,8 @@ export class Session {
     outcome?: AuthOutcome
     handlers?: SessionHandlers
     keepalive?: Partial<KeepaliveOptions>
+    /** Session channels that were asked for already. */
+    early?: EarlyChannels
   }) {
     this.#core = parts.core
     this.#pump = parts.pump
@@ -85,6 +89,7 @@ export class Session {
     this.#hostKey = parts.hostKey
     this.#outcome = parts.outcome
     this.#handlers = parts.handlers ?? {}
+    this.#early = parts.early
     this.#keepalive = { intervalMs: 15_000, maxMissed: 3, ...parts.keepalive }
     this.closed = new Promise((resolve) => {
       this.#resolveClosed = resolve
@@ -185,17 +190,17 @@ export class Session {
     options: OpenChannelOptions = {},
   ): Promise<SessionChannel> {
     const opened = new Promise<SessionChannel>((resolve, reject) => {
-      this.#core.mux.open(
-        channelType,
-        payload,
-        (result) => {
-          if (result instanceof Error) return reject(result)
-          // Somebody who gave up while the peer thought about it does not want the channel any more.
-          if (options.signal?.aborted === true) result.close()
-          resolve(this.adopt(result, description))
-        },
-        options.window,
-      )
+      const settle = (result: Channel | Error): void => {
+        if (result instanceof Error) return reject(result)
+        // Somebody who gave up while the peer thought about it does not want the channel any more.
+        if (options.signal?.aborted === true) result.close()
+        resolve(this.adopt(result, description))
+      }
+      const { window } = options
+      const wasAskedFor =
+        channelType === 'session' && window === undefined && this.#early?.take(settle) === true
+      if (!wasAskedFor)
+        this.#core.mux.open(channelType, payload, settle, window === undefined ? {} : { window })
       this.#pump.schedule()
     })
     return abortable(opened, options.signal, description)

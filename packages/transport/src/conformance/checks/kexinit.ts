@@ -269,7 +269,7 @@ export const serverGuessChecks: readonly Check<Trial>[] = [
       hostKeyAlgorithms: [hostKey, ...honest.hostKeyAlgorithms.filter((name) => name !== hostKey)],
       firstKexPacketFollows: true,
     }))
-    exchange.sendGuess(kex)
+    await exchange.sendGuess(kex)
     await exchange.receiveInit()
     await exchange.receiveMethodReply()
     peer.phase = 'exchanged'

@@ -136,7 +136,7 @@ const valueChecks = valueClauses.map(([prefix, id, clause]) =>
           return tried?.[1] ?? honest
         }
         if (peer.role === 'client') {
-          exchange.sendMethodInit(pick)
+          await exchange.sendMethodInit(pick)
         } else {
           await exchange.receiveMethodInit()
           await exchange.sendMethodReply((honest) => ({ ...honest, serverValue: pick(honest.serverValue) }))
@@ -231,7 +231,7 @@ export const serverKeyExchangeChecks: readonly Check<Trial>[] = [
     async (trial) => {
       const peer = await trial.peer('kexinit')
       peer.alter(number.KEX_INIT, (payload) => concat(payload, new Uint8Array(4)))
-      peer.exchange!.sendMethodInit()
+      await peer.exchange!.sendMethodInit()
       return peer.expectDisconnect()
     },
   ),

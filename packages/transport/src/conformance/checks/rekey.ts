@@ -79,7 +79,7 @@ export const rekeyChecks: readonly Check<Trial>[] = [
       const exchange = await begun(peer)
       generic()
       if (peer.role === 'client') {
-        exchange.sendMethodInit()
+        await exchange.sendMethodInit()
         generic()
         await exchange.receiveMethodReply()
       } else {
