@@ -20,7 +20,7 @@ import { fileURLToPath } from 'node:url'
 
 /** @type {Job} */
 const job = JSON.parse(process.argv[2] ?? '{}')
-const command = fileURLToPath(new URL('../../packages/cli/dist/main.js', import.meta.url))
+const command = fileURLToPath(new URL('../../packages/cli/dist/bundle/main.js', import.meta.url))
 const folder = mkdtempSync(join(tmpdir(), 'sshblock-served-'))
 const socket = join(folder, 'socket')
 

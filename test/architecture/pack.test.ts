@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { run } from '../support/program.ts'
 import { type Packed, type PackedPackage, packAll } from './packed.ts'
-import { packageFolders, ROOT, readPackageJson } from './workspace.ts'
+import { type PackageJson, packageFolders, ROOT, readPackageJson } from './workspace.ts'
 
 const published = packageFolders().filter((folder) => readPackageJson(`packages/${folder}`).private !== true)
 
@@ -18,6 +18,13 @@ function find(folder: string): PackedPackage {
   return found
 }
 
+/** Every file that `exports` and `bin` name. */
+function targetsOf({ exports, bin }: PackageJson): string[] {
+  const flat = (value: unknown): string[] =>
+    typeof value === 'string' ? [value.replace(/^\.\//, '')] : Object.values(value ?? {}).flatMap(flat)
+  return flat([exports, bin])
+}
+
 describe.each(published)('the tarball of packages/%s', (folder) => {
   test('holds sources, what was built of them, licence and README, and nothing else', () => {
     const { files } = find(folder)
@@ -27,7 +34,9 @@ describe.each(published)('the tarball of packages/%s', (folder) => {
       .map((file) => file.replace(/^src\/(.+)\.ts$/, 'dist/$1'))
       .flatMap((stem) => ['.js', '.js.map', '.d.ts', '.d.ts.map'].map((ending) => stem + ending))
     expect(sources.length).toBeGreaterThan(0)
-    expect(files).toEqual(['LICENSE', 'README.md', 'package.json', ...built, ...sources].sort())
+    const bundled = files.filter((file) => /^dist\/bundle\/[\w-]+\.js(\.map)?$/.test(file))
+    expect(files).toEqual(['LICENSE', 'README.md', 'package.json', ...built, ...bundled, ...sources].sort())
+    for (const target of targetsOf(find(folder).manifest)) expect(files).toContain(target)
   })
 
   test('has the licence of the project and a README of its own', () => {

@@ -69,6 +69,7 @@ async function buildCopy(): Promise<string> {
     )
   }
   await runOrThrow(join(ROOT, 'node_modules/.bin/tsc'), ['-b'], { cwd: copy, timeoutMs: BUILD_TIMEOUT_MS })
+  await runOrThrow(process.execPath, [join(ROOT, 'scripts/bundle-for-node.mjs'), copy])
   return copy
 }
 

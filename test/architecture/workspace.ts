@@ -50,7 +50,7 @@ export function sourceFiles(): SourceFile[] {
   })
 }
 
-/** What `bin` of a package.json names, as sources: ./dist/x.js is made from src/x.ts. */
+/** What `bin` of a package.json names, as sources: ./dist/x.js and ./dist/bundle/x.js are made from src/x.ts. */
 export function commandSources(folder: string, bin: PackageJson['bin']): string[] {
   const targets = bin === undefined ? [] : typeof bin === 'string' ? [bin] : Object.values(bin)
   return targets.map((target) =>
@@ -59,7 +59,7 @@ export function commandSources(folder: string, bin: PackageJson['bin']): string[
       folder,
       posix
         .normalize(target)
-        .replace(/^dist\//, 'src/')
+        .replace(/^dist\/(bundle\/)?/, 'src/')
         .replace(/\.js$/, '.ts'),
     ),
   )

@@ -2,11 +2,12 @@
 import { once } from 'node:events'
 import { expect, test } from 'vitest'
 import { WebSocket } from 'ws'
+import { bundlesPackages } from '../support/bundles.ts'
 import { needsOpenssh, startOpensshServer } from '../support/openssh-server.ts'
 import { describeWith } from '../support/requirements.ts'
-import { buildsCommand, start } from './command.ts'
+import { start } from './command.ts'
 
-buildsCommand()
+bundlesPackages()
 
 describeWith([needsOpenssh()], 'bridge', () => {
   test('lets the pages named reach the servers named, and ends at Ctrl-C', async () => {

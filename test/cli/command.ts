@@ -1,68 +1,21 @@
 /**
- * The command as a person has it: built, in a process and a session of its own, with a home folder of its own. Without a
+ * The command as a person has it: bundled, in a process and a session of its own, with a home folder of its own. Without a
  * terminal (`sshblock`), or on one (`onTerminal`, by Python's pty module).
  */
 import { spawn } from 'node:child_process'
-import { copyFileSync, existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { build } from 'rolldown'
-import { beforeAll } from 'vitest'
 import { registerCleanup } from '../support/cleanup.ts'
 import { clientKey } from '../support/keys.ts'
 import type { Peer } from '../support/peer.ts'
-import { run, runOrThrow } from '../support/program.ts'
+import { runOrThrow } from '../support/program.ts'
 import { needsPrograms, type Requirement } from '../support/requirements.ts'
-import { runDir, tempDir } from '../support/temp-dir.ts'
+import { tempDir } from '../support/temp-dir.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
-const main = join(root, 'packages/cli/dist/main.js')
+const main = join(root, 'packages/cli/dist/bundle/main.js')
 const series = fileURLToPath(new URL('series.mjs', import.meta.url))
-
-/** Builds the command before the tests of a file; once for all files that run at the same time. */
-export function buildsCommand(): void {
-  beforeAll(async () => {
-    const done = join(runDir(), 'cli-built')
-    const lock = join(runDir(), 'cli-build.lock')
-    try {
-      mkdirSync(lock)
-    } catch {
-      while (!existsSync(done)) {
-        if (!existsSync(lock)) throw new Error('the command could not be built: another test file tells why')
-        await delay(50)
-      }
-      return
-    }
-    try {
-      const tsc = join(root, 'node_modules/.bin/tsc')
-      const { stdout } = await run(tsc, ['-b', 'packages/cli'], { cwd: root, timeoutMs: 110_000 })
-      // Types of other packages are the type checker's business; what is wrong with them is built all the same.
-      if (/^packages\/cli\//m.test(stdout) || !existsSync(main)) throw new Error(stdout)
-      await bundle()
-      writeFileSync(done, '')
-    } finally {
-      if (!existsSync(done)) rmSync(lock, { recursive: true })
-    }
-  }, 120_000)
-}
-
-/** Everything in a few files: it starts in a third of the time, and nobody builds it anew meanwhile. */
-async function bundle(): Promise<void> {
-  const dir = join(runDir(), 'cli')
-  await build({
-    input: main,
-    platform: 'node',
-    logLevel: 'silent',
-    output: { dir: join(dir, 'dist'), format: 'esm', entryFileNames: '[name].js' },
-  })
-  copyFileSync(join(root, 'packages/cli/package.json'), join(dir, 'package.json'))
-}
-
-/** The program of a call. */
-function programOf({ asBuilt = false }: CommandOptions): string {
-  return asBuilt ? main : join(runDir(), 'cli', 'dist', 'main.js')
-}
 
 export function needsPty(): Requirement {
   return needsPrograms('a terminal for tests', ['python3'], 'python3')
@@ -104,8 +57,6 @@ export async function homeFor(peer: Peer, options: HomeOptions = {}): Promise<Ho
 }
 
 export interface CommandOptions {
-  /** The files as the package has them; default: bundled from these. */
-  readonly asBuilt?: boolean
   readonly home?: Home
   readonly input?: string | Uint8Array
   readonly env?: Readonly<Record<string, string | undefined>>
@@ -142,7 +93,7 @@ export interface Running {
 /** Starts the command without a terminal. */
 export function start(args: readonly string[], options: CommandOptions = {}): Running {
   // A session of its own: there is no terminal that could be asked, wherever the tests run.
-  const child = spawn(process.execPath, [programOf(options), ...args], {
+  const child = spawn(process.execPath, [main, ...args], {
     env: environment(options),
     detached: true,
   })
@@ -237,7 +188,7 @@ export async function onTerminal(
   options: CommandOptions = {},
 ): Promise<{ output: string; code: number }> {
   const job = {
-    argv: [process.execPath, programOf(options), ...args],
+    argv: [process.execPath, main, ...args],
     env: environment(options),
     steps,
     timeoutMs: options.timeoutMs ?? 45_000,

@@ -1,18 +1,19 @@
 /** The commands on images and files, run as a person would, against OpenSSH. */
 import { randomBytes } from 'node:crypto'
 import { mkdirSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { beforeAll, expect, test } from 'vitest'
 import { until } from '../nbd/support/serve.ts'
+import { bundlesPackages } from '../support/bundles.ts'
 import { clientKey } from '../support/keys.ts'
 import { needsOpenssh, type OpensshPeer, startOpensshServer } from '../support/openssh-server.ts'
 import { runOrThrow } from '../support/program.ts'
 import { startProxy, type TcpProxy } from '../support/proxy.ts'
 import { describeWith } from '../support/requirements.ts'
 import { tempDir } from '../support/temp-dir.ts'
-import { buildsCommand, type Home, homeFor, sshblock, sshblockSeries, start } from './command.ts'
+import { type Home, homeFor, sshblock, sshblockSeries, start } from './command.ts'
 
-buildsCommand()
+bundlesPackages()
 
 const mebibyte = 1024 ** 2
 
@@ -167,14 +168,18 @@ describeWith([needsOpenssh()], 'against OpenSSH', () => {
     expect(statSync(`${target}.part`).size).toBe(4 * mebibyte)
   })
 
-  test.each(['cp', 'get', 'get --resume', 'put', 'put --resume'])(
+  test.each(['cp', 'get', 'get --resume', 'get -r', 'put', 'put --resume', 'put -r', 'put -r --resume'])(
     '%s goes on after a connection was lost',
     async (call) => {
       const bytes = randomBytes(6 * mebibyte)
       const there = at(`${call}.bin`)
       const here = join(tempDir(), 'here')
       const upwards = call.startsWith('put')
-      writeFileSync(upwards ? here : there, bytes)
+      const isTree = call.includes('-r ') || call.endsWith('-r')
+      const fileIn = (place: string) => (isTree ? join(place, 'below', 'file.bin') : place)
+      const source = fileIn(upwards ? here : there)
+      mkdirSync(dirname(source), { recursive: true })
+      writeFileSync(source, bytes)
       const { proxy, home: through } = await throughProxy()
       proxy.setCut({ direction: upwards ? 'toServer' : 'toClient', afterBytes: 3 * mebibyte, how: 'rst' })
       const args = [...call.split(' '), ...(upwards ? [here, `peer:${there}`] : [`peer:${there}`, here])]
@@ -192,7 +197,7 @@ describeWith([needsOpenssh()], 'against OpenSSH', () => {
         code: 0,
         stderr: expect.stringMatching(/^sshblock: lost the connection/),
       })
-      expect(readFileSync(upwards ? there : here).equals(bytes)).toBe(true)
+      expect(readFileSync(fileIn(upwards ? there : here)).equals(bytes)).toBe(true)
     },
   )
 

@@ -7,13 +7,14 @@ import { existsSync, readFileSync, statSync } from 'node:fs'
 import { connect, createServer } from 'node:net'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { bundlesPackages } from '../support/bundles.ts'
 import { registerCleanup } from '../support/cleanup.ts'
 import { needsOpenssh, type OpensshPeer, startOpensshServer } from '../support/openssh-server.ts'
 import { describeWith } from '../support/requirements.ts'
 import { tempDir } from '../support/temp-dir.ts'
-import { buildsCommand, homeFor, sshblock } from './command.ts'
+import { homeFor, sshblock } from './command.ts'
 
-buildsCommand()
+bundlesPackages()
 
 const message = { kexInit: 20, newKeys: 21, kexReply: 31 }
 

@@ -7,17 +7,17 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { needsLibnbd } from '../nbd/support/peers.ts'
+import { bundlesPackages } from '../support/bundles.ts'
 import { registerCleanup } from '../support/cleanup.ts'
 import { needsOpenssh } from '../support/openssh-server.ts'
 import { run, runOrThrow } from '../support/program.ts'
 import { describeWith, needsPrograms, needsRoot, type Requirement } from '../support/requirements.ts'
 import { tempDir } from '../support/temp-dir.ts'
-import { buildsCommand } from './command.ts'
 import { type Emulator, startEmulator } from './emulator.ts'
 import { startFuse } from './nbd-fuse.ts'
 import { serveImage } from './served-image.ts'
 
-buildsCommand()
+bundlesPackages()
 
 const mebibyte = 1024 ** 2
 /** An emulated machine on a busy one. */

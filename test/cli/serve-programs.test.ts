@@ -9,15 +9,15 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { nbdsh, needsFio, needsLibnbd, needsNbdsh, needsQemu } from '../nbd/support/peers.ts'
 import { until } from '../nbd/support/serve.ts'
+import { bundlesPackages } from '../support/bundles.ts'
 import { registerCleanup } from '../support/cleanup.ts'
 import { needsOpenssh, type OpensshPeer, startOpensshServer } from '../support/openssh-server.ts'
 import { run, runOrThrow } from '../support/program.ts'
 import { describeWith } from '../support/requirements.ts'
 import { tempDir } from '../support/temp-dir.ts'
-import { buildsCommand } from './command.ts'
 import { type ServedImage, serveImage } from './served-image.ts'
 
-buildsCommand()
+bundlesPackages()
 
 const mebibyte = 1024 ** 2
 const isLong = process.env['SSHBLOCK_LONG'] === '1'

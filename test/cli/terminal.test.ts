@@ -4,6 +4,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeAll, expect, test } from 'vitest'
 import { askpass } from '../support/askpass.ts'
+import { bundlesPackages } from '../support/bundles.ts'
 import { clientKey, strangerHostKey } from '../support/keys.ts'
 import {
   needsOpenssh,
@@ -15,9 +16,9 @@ import { startProxy } from '../support/proxy.ts'
 import { describeWith } from '../support/requirements.ts'
 import { startAgent } from '../support/ssh-agent.ts'
 import { tempDir } from '../support/temp-dir.ts'
-import { buildsCommand, homeFor, interruptKey, needsPty, onTerminal, sshblock } from './command.ts'
+import { homeFor, interruptKey, needsPty, onTerminal, sshblock } from './command.ts'
 
-buildsCommand()
+bundlesPackages()
 
 const question = 'Are you sure you want to continue connecting \\(yes/no/\\[fingerprint\\]\\)\\? '
 const passwordUser = { name: 'pia', password: 'correct horse' }

@@ -1,10 +1,11 @@
 /** Calls that are wrong, word by word, and the help. */
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { bundlesPackages } from '../support/bundles.ts'
 import { tempDir } from '../support/temp-dir.ts'
-import { buildsCommand, sshblock, sshblockSeries } from './command.ts'
+import { sshblock, sshblockSeries } from './command.ts'
 
-buildsCommand()
+bundlesPackages()
 
 const wrong: readonly (readonly [args: readonly string[], stderr: string])[] = [
   [[], "sshblock: no command was given\nTry 'sshblock --help'.\n"],
@@ -92,7 +93,7 @@ test('what is called wrongly is refused with 2, and told what is wrong', async (
 })
 
 test('as a program too', async () => {
-  expect(await sshblock(['inf'], { asBuilt: true })).toMatchObject({
+  expect(await sshblock(['inf'])).toMatchObject({
     code: 2,
     stdout: '',
     stderr: wrong[1]?.[1],
@@ -138,5 +139,5 @@ test('every command has help with examples of itself, on stdout', async () => {
 })
 
 test('--version prints the version of the package', async () => {
-  expect((await sshblock(['--version'], { asBuilt: true })).stdout).toMatch(/^\d+\.\d+\.\d+\n$/)
+  expect((await sshblock(['--version'])).stdout).toMatch(/^\d+\.\d+\.\d+\n$/)
 })

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { beforeAll, describe, expect, it } from 'vitest'
+import { bundlesPackages } from '../support/bundles.ts'
 import { clientKey } from '../support/keys.ts'
 import { needsOpenssh, startOpensshServer } from '../support/openssh-server.ts'
 import { writeNoise } from '../support/our-server.ts'
@@ -15,6 +16,7 @@ const demo = (args: string[], env: Record<string, string> = {}) =>
   run(process.execPath, [main, ...args], { env, timeoutMs: 60_000 })
 
 describe('npm run demo', () => {
+  bundlesPackages()
   beforeAll(async () => {
     const build = await run(
       process.execPath,

@@ -1,7 +1,7 @@
 // One call of the command from its arguments to its exit status: signals, errors in one line, and nothing left behind.
 
 import { setMaxListeners } from 'node:events'
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { safeText } from '@sshblock/transport/errors'
 import type { Invocation } from './invocation.ts'
 import { runProgram } from './program.ts'
@@ -72,6 +72,8 @@ function errorText(error: unknown, { stderr, env }: Invocation): string {
 }
 
 function packageVersion(): string {
-  const text = readFileSync(new URL('../package.json', import.meta.url), 'utf8')
+  // This module may be in src, dist, or a chunk in dist/bundle.
+  const places = ['../package.json', '../../package.json'].map((path) => new URL(path, import.meta.url))
+  const text = readFileSync(places.find((place) => existsSync(place)) ?? places[0]!, 'utf8')
   return (JSON.parse(text) as { version: string }).version
 }
