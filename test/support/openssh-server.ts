@@ -167,6 +167,9 @@ export async function startOpensshInstallation(
       ...folder.hostKeys.map((key) => `HostKey ${key.privateFile}`),
       `AuthorizedKeysFile ${folder.authorizedKeys}`,
       'StrictModes no',
+      // A login shell that reads its start-up files here would make each command depend on this machine; bash leaves them
+      // alone where it is not the first shell.
+      'SetEnv SHLVL=1',
       'PermitRootLogin yes',
       `UsePAM ${pam ? 'yes' : 'no'}`,
       `PasswordAuthentication ${options.passwordUser === undefined ? 'no' : 'yes'}`,
