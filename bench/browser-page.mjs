@@ -1,7 +1,7 @@
 // The page of bench/browser.mjs: the same bytes over SSH and SFTP, and over a bare WebSocket, with the time that the page's
 // thread was blocked meanwhile.
 
-import { SftpClient } from '@sshblock/sftp'
+import { SftpClient, sftpChannels } from '@sshblock/sftp'
 import {
   connect,
   parsePrivateKey,
@@ -33,7 +33,10 @@ async function timed(work) {
 }
 
 /** @param {{ port: number, user: string, privateKey: string, fingerprint: string }} access */
-async function withSftp(access, /** @type {(sftp: SftpClient) => Promise<any>} */ use) {
+async function withSftp(
+  access,
+  /** @type {(sftp: SftpClient, openChannel: () => Promise<SftpClient>) => Promise<any>} */ use,
+) {
   const crypto = webCrypto()
   const key = await parsePrivateKey(crypto, access.privateKey)
   const session = await connect({
@@ -51,7 +54,10 @@ async function withSftp(access, /** @type {(sftp: SftpClient) => Promise<any>} *
   })
   const sftp = await SftpClient.open(await session.openSubsystem('sftp'))
   try {
-    return { ...(await use(sftp)), cipher: session.info.algorithms.cipherServerToClient }
+    return {
+      ...(await use(sftp, sftpChannels(session))),
+      cipher: session.info.algorithms.cipherServerToClient,
+    }
   } finally {
     await session.close()
   }
@@ -80,7 +86,9 @@ const jobs = {
 
   /** @param {any} access @param {string} path @param {number} bytes */
   sftpUpload: (access, path, bytes) =>
-    withSftp(access, (sftp) => timed(async () => (await sftp.put(blocks(bytes), path)).bytes)),
+    withSftp(access, (sftp, openChannel) =>
+      timed(async () => (await sftp.put(blocks(bytes), path, { openChannel })).bytes),
+    ),
 
   /** @param {number} port @param {number} bytes */
   async bareDownload(port, bytes) {

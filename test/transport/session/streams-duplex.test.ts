@@ -124,27 +124,6 @@ describe('a pair of Web Streams', () => {
     expect(end.taken.map(([first]) => first)).toEqual([1, 2])
   })
 
-  it('sends together what was written while a chunk was on its way, in order and up to 256 KiB at once', async () => {
-    const end = ends()
-    const duplex = streamsDuplex(end.pair, { highWaterBytes: 10_000_000 })
-    duplex.start(new KeepingSink())
-    const sent: Uint8Array[] = []
-    for (let i = 0; i < 12; i++) {
-      const slab = new Uint8Array(i === 9 ? 300_000 : 50_000).fill(i)
-      sent.push(slab.slice())
-      await new Promise<void>((resolve) => duplex.write(slab, resolve))
-      slab.fill(255)
-    }
-    duplex.close()
-    for (let i = 0; i < 12; i++) {
-      end.take()
-      await turn()
-    }
-    expect(end.taken.map(({ length }) => length)).toEqual([50_000, 250_000, 150_000, 300_000, 100_000])
-    expect(Buffer.concat(end.taken).equals(Buffer.concat(sent))).toBe(true)
-    expect(end.state.closed).toBe(true)
-  })
-
   it('closes after what was written was taken', async () => {
     const end = ends()
     const duplex = streamsDuplex(end.pair)

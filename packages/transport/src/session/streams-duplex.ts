@@ -3,9 +3,6 @@
 // Back-pressure is the streams' own: on receive we do not ask for the next chunk, on send we wait for `write()`.
 // What is written is copied once. A stream keeps what it was given until its sink took it, and a sink may transfer (detach)
 // the buffer, which is the core's. The copy also lets the core fill its next slab while this one is on its way.
-// A stream takes one chunk at a time, and of a WebSocketStream each is a way to another process and back: what comes while a
-// chunk is on its way is gathered, and leaves together. With a cipher that seals one packet after another (WebCrypto) slabs
-// are packets, and one by one would be 32 KiB for each such way.
 
 import { ConnectionLost, safeText } from '../errors.ts'
 import { bytesOf, deliverChunk } from './chunk-delivery.ts'
@@ -42,9 +39,6 @@ export function streamsDuplex(pair: StreamPair, options: StreamsDuplexOptions = 
   return new StreamsDuplex(pair, options)
 }
 
-/** Room for what is gathered into one chunk, in bytes. */
-const gatheredBytes = 256 * 1024
-
 class StreamsDuplex implements ByteDuplex {
   readonly description: string
   readonly #reader: ReadableStreamDefaultReader<unknown>
@@ -53,11 +47,6 @@ class StreamsDuplex implements ByteDuplex {
   readonly #highWaterBytes: number
   #sink: ByteSink | undefined
   #queuedBytes = 0
-  /** What waits while a chunk is on its way: whole chunks, then one that is being filled. */
-  #chunks: Uint8Array<ArrayBuffer>[] = []
-  #gathered: Uint8Array<ArrayBuffer> | undefined
-  #gatheredLength = 0
-  #isWriting = false
   #done: (() => void) | undefined
   #paused = false
   #reading = false
@@ -82,50 +71,17 @@ class StreamsDuplex implements ByteDuplex {
 
   write(slab: Uint8Array, done: () => void): void {
     if (this.#ended || this.#closing) return
-    this.#queuedBytes += slab.length
+    const bytes = slab.slice()
+    this.#queuedBytes += bytes.length
     this.#done = done
-    if (this.#isWriting) this.#gather(slab)
-    else this.#send(slab.slice())
-    if (this.#queuedBytes <= this.#highWaterBytes) queueMicrotask(() => this.#room())
-  }
-
-  #gather(slab: Uint8Array): void {
-    if (this.#gatheredLength + slab.length > (this.#gathered?.length ?? 0)) {
-      this.#endChunk()
-      this.#gathered = new Uint8Array(Math.max(gatheredBytes, slab.length))
-    }
-    this.#gathered!.set(slab, this.#gatheredLength)
-    this.#gatheredLength += slab.length
-  }
-
-  /** What was gathered is a chunk. */
-  #endChunk(): void {
-    if (this.#gathered !== undefined && this.#gatheredLength > 0)
-      this.#chunks.push(this.#gathered.subarray(0, this.#gatheredLength))
-    this.#gathered = undefined
-    this.#gatheredLength = 0
-  }
-
-  #send(chunk: Uint8Array<ArrayBuffer>): void {
-    this.#isWriting = true
-    const { length } = chunk
-    this.#writer.write(chunk).then(
+    this.#writer.write(bytes).then(
       () => {
-        this.#isWriting = false
-        this.#queuedBytes -= length
-        this.#sendNext()
+        this.#queuedBytes -= bytes.length
         this.#room()
       },
       (error: unknown) => void this.#over(error),
     )
-  }
-
-  #sendNext(): void {
-    if (this.#isWriting || this.#ended) return
-    if (this.#chunks.length === 0) this.#endChunk()
-    const chunk = this.#chunks.shift()
-    if (chunk !== undefined) this.#send(chunk)
-    else if (this.#closing) this.#endStream()
+    if (this.#queuedBytes <= this.#highWaterBytes) queueMicrotask(() => this.#room())
   }
 
   pause(): void {
@@ -148,11 +104,6 @@ class StreamsDuplex implements ByteDuplex {
     }
     if (this.#closing) return
     this.#closing = true
-    // What waits goes first.
-    this.#sendNext()
-  }
-
-  #endStream(): void {
     const closed = (): void => {
       this.#options.close?.(false)
       this.#reader.cancel().catch(ignore)

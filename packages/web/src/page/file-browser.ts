@@ -11,6 +11,8 @@ import type { Transfers } from './transfers.ts'
 
 export interface FileBrowserParts {
   readonly sftp: SftpClient
+  /** One more SFTP channel, for uploads over a long way. */
+  readonly openChannel: () => Promise<SftpClient>
   readonly notices: Notices
   readonly transfers: Transfers
   /** Shows a file as a disk. */
@@ -162,7 +164,7 @@ export class FileBrowser {
   }
 
   async #upload(files: readonly File[]): Promise<void> {
-    const { sftp, transfers, notices } = this.#parts
+    const { sftp, openChannel, transfers, notices } = this.#parts
     const folder = this.#path
     for (const file of files) {
       const path = joinPath(folder, file.name)
@@ -177,7 +179,8 @@ export class FileBrowser {
         totalBytes: file.size,
         // Nobody sees half a file, and one that is there stays until the new one is whole.
         run: async (signal, onProgress) => {
-          await sftp.put(file.stream(), path, { signal, onProgress, totalBytes: file.size, atomic: true })
+          const whole = { totalBytes: file.size, atomic: true, openChannel }
+          await sftp.put(file.stream(), path, { signal, onProgress, ...whole })
         },
       })
       if (done) notices.info(`${safeText(file.name)} was uploaded.`)

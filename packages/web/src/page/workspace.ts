@@ -1,6 +1,6 @@
 // What is shown while connected: who the server is, files and disk as tabs, transfers, throughput.
 
-import { SftpClient } from '@sshblock/sftp'
+import { SftpClient, sftpChannels } from '@sshblock/sftp'
 import type { Session } from '@sshblock/transport'
 import { safeText } from '@sshblock/transport/errors'
 import type { PageSettings } from '../demo-settings.ts'
@@ -34,6 +34,7 @@ export class Workspace {
     })
     this.#files = new FileBrowser({
       sftp,
+      openChannel: sftpChannels(session),
       notices,
       transfers: this.#transfers,
       openDisk: (path) => {
