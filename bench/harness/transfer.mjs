@@ -2,17 +2,25 @@
 
 /** @typedef {import('./peers.mjs').Contestant} Contestant */
 
-/** MB/s of a whole process. @param {Contestant} contestant @param {number} bytes @returns {Contestant} */
-export function moving(contestant, bytes) {
+/**
+ * Adds to each sample what `more` makes of it.
+ * @param {Contestant} contestant @param {(sample: any) => object} more @returns {Contestant}
+ */
+function sampling(contestant, more) {
   const { run } = contestant
   if (run === undefined) return contestant
   return {
     ...contestant,
     run: async () => {
       const sample = await run()
-      return { ...sample, bytes, value: bytes / 1e6 / sample.seconds }
+      return { ...sample, ...more(sample) }
     },
   }
+}
+
+/** MB/s of a whole process. @param {Contestant} contestant @param {number} bytes @returns {Contestant} */
+export function moving(contestant, bytes) {
+  return sampling(contestant, (sample) => ({ bytes, value: bytes / 1e6 / sample.seconds }))
 }
 
 /**
@@ -21,26 +29,10 @@ export function moving(contestant, bytes) {
  * @param {Contestant} contestant @param {number} bytes @returns {Contestant}
  */
 export function movingOnceOpen(contestant, bytes) {
-  const { run } = contestant
-  if (run === undefined) return contestant
-  return {
-    ...contestant,
-    run: async () => {
-      const sample = await run()
-      return { ...sample, bytes, value: bytes / 1e6 / sample.insideSeconds }
-    },
-  }
+  return sampling(contestant, (sample) => ({ bytes, value: bytes / 1e6 / sample.insideSeconds }))
 }
 
 /** Operations a second by the program's own clock. @param {Contestant} contestant @returns {Contestant} */
 export function operating(contestant) {
-  const { run } = contestant
-  if (run === undefined) return contestant
-  return {
-    ...contestant,
-    run: async () => {
-      const sample = await run()
-      return { ...sample, value: sample.operations / sample.insideSeconds }
-    },
-  }
+  return sampling(contestant, (sample) => ({ value: sample.operations / sample.insideSeconds }))
 }
