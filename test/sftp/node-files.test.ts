@@ -218,7 +218,7 @@ describe('get resumes from a part', () => {
 
   test.each([
     ['differs at its start', (part: Uint8Array) => void (part[5]! ^= 1)],
-    ['differs in its middle', (part: Uint8Array) => void (part[1_250_000]! ^= 1)],
+    ['differs in its middle', (part: Uint8Array) => void part.fill(0, 1_200_000, 1_300_000)],
     ['differs at its end', (part: Uint8Array) => void (part[2_499_999]! ^= 1)],
     ['differs within the last MiB', (part: Uint8Array) => void (part[1_500_000]! ^= 1)],
   ])('but starts anew where it %s', async (_name, spoil) => {

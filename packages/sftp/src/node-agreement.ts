@@ -3,13 +3,13 @@
 import type { FileHandle } from 'node:fs/promises'
 import { equalBytes } from '@sshblock/transport/wire'
 import type { RemoteFile } from './file.ts'
-import { readLocal } from './node-files.ts'
+import { readLocal } from './node-local-file.ts'
 
 /** The end of what is kept is where an interruption shows: compared in full. */
 const overlapBytes = 1024 * 1024
 /** Samples compared elsewhere, evenly spread, and the bytes of each. */
 const sampleCount = 16
-const sampleBytes = 4096
+const sampleBytes = 32 * 1024
 const compareBytes = 1024 * 1024
 
 export type Agreement = (

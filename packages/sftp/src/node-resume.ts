@@ -10,19 +10,15 @@
 // Times of SFTP version 3 are whole seconds: a change of the source in the second of its last look goes unnoticed.
 
 import type { FileHandle } from 'node:fs/promises'
-import { open } from 'node:fs/promises'
-import { basename, dirname } from 'node:path'
 import { UsageError } from '@sshblock/transport/errors'
 import type { SftpClient } from './client.ts'
 import { SftpStatusError } from './errors.ts'
-import { LocalDirectory } from './node-local-directory.ts'
+import type { LocalDirectory } from './node-local-directory.ts'
+import { withDirectoryOf, withLocalFile } from './node-local-file.ts'
 import { Download } from './node-resuming-get.ts'
-import {
-  partSuffix,
-  type ResumingTransferOptions,
-  type ResumingTransferResult,
-} from './node-resuming-options.ts'
+import type { ResumingTransferOptions, ResumingTransferResult } from './node-resuming-options.ts'
 import { Upload } from './node-resuming-put.ts'
+import { partSuffix } from './node-transfer-options.ts'
 import { transferError } from './transfer.ts'
 import { RetriedTransfer } from './transfer-retry.ts'
 
@@ -43,14 +39,9 @@ export async function getFileResuming(
   localPath: string,
   options: ResumingTransferOptions,
 ): Promise<ResumingTransferResult> {
-  const directory = await LocalDirectory.open(dirname(localPath)).catch((error) => {
-    throw transferError(error, remotePath, 0)
-  })
-  try {
-    return await getIntoResuming(client, remotePath, directory, basename(localPath), options)
-  } finally {
-    await directory.close()
-  }
+  return withDirectoryOf(localPath, remotePath, (directory, name) =>
+    getIntoResuming(client, remotePath, directory, name, options),
+  )
 }
 
 /** `getFileResuming` into an open directory. */
@@ -102,17 +93,7 @@ export async function putFileResuming(
   remotePath: string,
   options: ResumingTransferOptions,
 ): Promise<ResumingTransferResult> {
-  let local: FileHandle
-  try {
-    local = await open(localPath, 'r')
-  } catch (error) {
-    throw transferError(error, remotePath, 0)
-  }
-  try {
-    return await putFromResuming(client, local, remotePath, options)
-  } finally {
-    await local.close()
-  }
+  return withLocalFile(localPath, remotePath, (local) => putFromResuming(client, local, remotePath, options))
 }
 
 /** `putFileResuming` from an open file. */

@@ -2,7 +2,7 @@
 
 import type { SftpClient } from './client.ts'
 import { SftpTransferError } from './errors.ts'
-import type { FileTransferOptions, FileTransferResult } from './node-files.ts'
+import type { FileTransferOptions, FileTransferResult } from './node-transfer-options.ts'
 import type { ChannelWish, LaneClient } from './transfer-lanes.ts'
 import type { RetryOptions } from './transfer-retry.ts'
 
@@ -22,7 +22,6 @@ export interface ResumingTransferResult extends FileTransferResult {
   readonly restarts: number
 }
 
-export const partSuffix = '.part'
 /** A source that changes more often than this while it is copied is not copied. */
 export const maxRestarts = 5
 

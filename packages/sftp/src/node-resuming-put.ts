@@ -7,14 +7,10 @@ import { isMissing } from './directory.ts'
 import { SftpStatusError } from './errors.ts'
 import type { RemoteFile } from './file.ts'
 import { allAgrees, samplesAgree } from './node-agreement.ts'
-import { readLocal, replace } from './node-files.ts'
-import {
-  changed,
-  maxRestarts,
-  Outdated,
-  partSuffix,
-  type ResumingTransferOptions,
-} from './node-resuming-options.ts'
+import { readLocal } from './node-local-file.ts'
+import { changed, maxRestarts, Outdated, type ResumingTransferOptions } from './node-resuming-options.ts'
+import { partSuffix } from './node-transfer-options.ts'
+import { replace } from './node-upload.ts'
 import { withFile } from './transfer.ts'
 import { UploadLanes } from './transfer-lanes.ts'
 import type { RetryOptions } from './transfer-retry.ts'

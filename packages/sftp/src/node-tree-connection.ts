@@ -5,10 +5,12 @@
 import type { FileHandle } from 'node:fs/promises'
 import type { SftpClient } from './client.ts'
 import type { DirectoryEntry } from './directory.ts'
-import { type FileTransferOptions, getInto, putFrom } from './node-files.ts'
+import { getInto } from './node-download.ts'
 import type { LocalDirectory } from './node-local-directory.ts'
 import { getIntoResuming, putFromResuming } from './node-resume.ts'
 import type { ResumingTransferOptions } from './node-resuming-options.ts'
+import type { FileTransferOptions } from './node-transfer-options.ts'
+import { putFrom } from './node-upload.ts'
 import { type LostTransfer, RetriedTransfer, type RetryOptions } from './transfer-retry.ts'
 
 export interface TreeRetryOptions extends RetryOptions, Pick<ResumingTransferOptions, 'openChannel'> {}
