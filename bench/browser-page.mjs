@@ -43,7 +43,7 @@ async function withSftp(
     open: (signal) =>
       webSocketDuplex(relay(access.port), {
         signal,
-        ...(access.stream === false ? { WebSocketStream: false } : {}),
+        ...(access.stream === true ? { WebSocketStream } : {}),
       }),
     crypto,
     host: '127.0.0.1',

@@ -134,7 +134,7 @@ describe('the checker', () => {
       "import { a } from './node-stdio.ts'; import { b } from 'node:fs'; process.exit(1)",
     ],
     [
-      'blockdev/src/ssh-driver.ts',
+      'blockdev/src/ssh-connector.ts',
       "import { a } from '@sshblock/transport'; import { b } from '@sshblock/sftp'",
     ],
     ['blockdev/src/sftp-device.ts', "import { b } from '@sshblock/sftp'"],

@@ -56,7 +56,7 @@ export const PACKAGES: ReadonlyMap<string, PackageRule> = new Map([
 
 /** Files that join packages: the driver joins SFTP, and SSH, to the block device; SFTP's checks run on the kit for SSH. */
 export const DRIVER_FILES: readonly { readonly file: RegExp; readonly imports: readonly string[] }[] = [
-  { file: /^packages\/blockdev\/src\/ssh-driver\.ts$/, imports: [...transport, ...sftp] },
+  { file: /^packages\/blockdev\/src\/ssh-connector\.ts$/, imports: [...transport, ...sftp] },
   // The SFTP half of the driver: a device on one SFTP client, whoever connected it.
   { file: /^packages\/blockdev\/src\/sftp-[a-z-]+\.ts$/, imports: sftp },
   {

@@ -422,8 +422,8 @@ describe('a device over a port', () => {
     const pending = handle.read(0, new Uint8Array(512), { signal: abort.signal })
     await vi.waitFor(() => expect(seen.length).toBe(1))
     abort.abort()
-    await expect(pending).rejects.toBeInstanceOf(Error)
-    expect(seen[0]?.aborted).toBe(true)
+    await expect(pending).rejects.toMatchObject({ name: 'BlockDeviceError', code: 'ABORT_ERR' })
+    await vi.waitFor(() => expect(seen[0]?.aborted).toBe(true))
     await expect(handle.read(0, new Uint8Array(512), { signal: abort.signal })).rejects.toMatchObject({
       code: 'ABORT_ERR',
     })

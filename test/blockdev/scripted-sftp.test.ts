@@ -9,7 +9,7 @@ import {
   openDeviceOnSftp,
   type SftpDeviceOptions,
 } from '../../packages/blockdev/src/sftp-device.ts'
-import { replies, statusCode } from '../../packages/sftp/src/messages/index.ts'
+import { replies, requests, statusCode } from '../../packages/sftp/src/messages/index.ts'
 import {
   packetOf,
   type ScriptedRequest,
@@ -131,6 +131,30 @@ describe('what the server says of the file', () => {
       code: 'EIO',
       message: expect.stringMatching(/does not tell its size/),
     })
+  })
+
+  test('a block device without a size: it is searched for, where places behind the end are refused too', async () => {
+    const content = pattern(300 * 512)
+    const { sftp } = await serve(content, {
+      onRequest: (request, server) => {
+        if (request.name === 'FSTAT' || request.name === 'STAT') {
+          server.answer(
+            request,
+            packetOf(replies.attrs, { id: request.id, attrs: { permissions: 0o060660, size: 0 } }),
+          )
+          return true
+        }
+        if (request.name !== 'READ' || requests.read.decode(request.packet).offset <= content.length)
+          return undefined
+        return refuse(server, request, statusCode.badMessage)
+      },
+    })
+    const device = await openDeviceOnSftp(sftp, path)
+    expect(device).toMatchObject({ kind: 'block-device', size: content.length })
+    const whole = new Uint8Array(content.length)
+    await device.read(0, whole)
+    expect(Buffer.compare(whole, content)).toBe(0)
+    await device.close()
   })
 
   test('a reply without permissions: the image opens, and is not believed to be zero when it is new', async () => {

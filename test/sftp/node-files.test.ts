@@ -8,6 +8,7 @@ import {
   readdir,
   readFile,
   readlink,
+  rm,
   stat,
   symlink,
   truncate,
@@ -23,7 +24,15 @@ import {
   replies,
   requests,
 } from '../../packages/sftp/src/messages/index.ts'
-import { getFile, getTree, putFile, putTree, SftpClient } from '../../packages/sftp/src/node.ts'
+import {
+  getFile,
+  getFileResuming,
+  getTree,
+  putFile,
+  putFileResuming,
+  putTree,
+  SftpClient,
+} from '../../packages/sftp/src/node.ts'
 import { describeWith } from '../support/requirements.ts'
 import { tempDir } from '../support/temp-dir.ts'
 import {
@@ -73,6 +82,63 @@ describeWith([needsSftpServer], 'files to and from OpenSSH', () => {
     expect(await stat(join(local, 'c'))).toMatchObject({ mode: 0o100640, mtimeMs: 1_100_000_000_000 })
     expect((await readdir(local)).sort()).toEqual(['a', 'c'])
     expect(await readdir(server.folder)).toEqual(['b'])
+  })
+
+  test('a copy keeps the permissions of what it replaces, and otherwise has those of the original less the umask', async () => {
+    await using server = await opensshServer()
+    const local = tempDir('local')
+    const before = process.umask(0o022)
+    try {
+      const modeOf = async (path: string) => ((await stat(path)).mode & 0o7777).toString(8)
+      const given = async (path: string, mode: number) => {
+        await writeFile(path, 'x')
+        await chmod(path, mode)
+        return path
+      }
+      const secret = await given(join(local, 'secret'), 0o600)
+      const script = await given(join(local, 'script'), 0o4775)
+      const there = (name: string) => join(server.folder, name)
+      const retry = { reconnect: () => Promise.reject(new Error('there is one connection')) }
+      for (const put of [
+        putFile,
+        (...[client, from, to]: Parameters<typeof putFile>) => putFileResuming(client, from, to, retry),
+      ]) {
+        await put(server.client, secret, there('secret'))
+        expect(await modeOf(there('secret'))).toBe('600')
+        await given(there('secret'), 0o640)
+        await put(server.client, script, there('secret'))
+        expect(await modeOf(there('secret'))).toBe('640')
+        await put(server.client, script, there('script'))
+        expect(await modeOf(there('script'))).toBe('755')
+        for (const name of ['secret', 'script']) await rm(there(name))
+      }
+      await given(there('secret'), 0o600)
+      await given(there('script'), 0o775)
+      for (const get of [
+        getFile,
+        (...[client, from, to]: Parameters<typeof getFile>) => getFileResuming(client, from, to, retry),
+      ]) {
+        await get(server.client, there('secret'), join(local, 'a'))
+        expect(await modeOf(join(local, 'a'))).toBe('600')
+        await given(join(local, 'a'), 0o660)
+        await get(server.client, there('script'), join(local, 'a'))
+        expect(await modeOf(join(local, 'a'))).toBe('660')
+        await get(server.client, there('script'), join(local, 'b'))
+        expect(await modeOf(join(local, 'b'))).toBe('755')
+        for (const name of ['a', 'b']) await rm(join(local, name))
+      }
+      await mkdir(join(local, 'tree', 'deep'), { recursive: true })
+      await chmod(join(local, 'tree'), 0o700)
+      await chmod(join(local, 'tree', 'deep'), 0o750)
+      await putTree(server.client, join(local, 'tree'), there('tree'))
+      await getTree(server.client, there('tree'), join(local, 'back'))
+      for (const tree of [there('tree'), join(local, 'back')]) {
+        expect(await modeOf(tree)).toBe('700')
+        expect(await modeOf(join(tree, 'deep'))).toBe('750')
+      }
+    } finally {
+      process.umask(before)
+    }
   })
 
   test('replace what has the name, and replace a symbolic link rather than write through it', async () => {

@@ -2,15 +2,10 @@
 
 import type { ByteDuplex, ClientOptions } from '@sshblock/transport'
 import { connectOver, UsageError, webCrypto } from '@sshblock/transport'
+import { fetchAndCreate, fetchAndOpen } from './begun-device.ts'
 import type { LocationInput } from './location.ts'
 import type { SftpDevice } from './sftp-device.ts'
-import {
-  type CreateBlockDeviceOptions,
-  createSshDevice,
-  type DriverHost,
-  type OpenBlockDeviceOptions,
-  openSshDevice,
-} from './ssh-driver.ts'
+import type { CreateBlockDeviceOptions, DriverHost, OpenBlockDeviceOptions } from './ssh-driver.ts'
 
 export * from './index.ts'
 
@@ -26,13 +21,15 @@ export interface BrowserConnectionOptions {
 /**
  * Opens a disk image on an SSH server that is reached through a relay. There is no known_hosts file and no agent here: the
  * location carries a fingerprint (`?host_key_check=sha256:...`) or `hostKeyPolicy` is given, and `auth` says how to get in.
- * @throws as openSshDevice; UsageError where there is no host key policy, no user or no `auth`
+ * The device's code is fetched while the connection is made; once the device is there it fetches nothing more.
+ * @throws as openSshDevice; UsageError where there is no host key policy, no user or no `auth`; BlockDeviceError EIO where
+ *   the device's code could not be fetched
  */
 export function openBlockDevice(
   location: LocationInput,
   options: OpenBlockDeviceOptions & BrowserConnectionOptions,
 ): Promise<SftpDevice> {
-  return openSshDevice(location, options, hostOf(options))
+  return fetchAndOpen(location, options, hostOf(options))
 }
 
 /** Creates a disk image on an SSH server and opens it for writing. @throws as openBlockDevice and createSshDevice */
@@ -40,7 +37,7 @@ export function createBlockDevice(
   location: LocationInput,
   options: CreateBlockDeviceOptions & BrowserConnectionOptions,
 ): Promise<SftpDevice> {
-  return createSshDevice(location, options, hostOf(options))
+  return fetchAndCreate(location, options, hostOf(options))
 }
 
 function hostOf({ open, crypto = webCrypto(), keepalive }: BrowserConnectionOptions): DriverHost {

@@ -2,6 +2,7 @@
 
 import { stat, unlink } from 'node:fs/promises'
 import { quote } from '@sshblock/transport/errors'
+import { findDeviceEnd } from './device-end.ts'
 import { BlockDeviceError } from './errors.ts'
 import { FileDevice } from './file-device.ts'
 import type { DeviceBehaviour } from './file-device-options.ts'
@@ -14,7 +15,7 @@ import type { FileKind } from './random-access-file.ts'
 export interface FileDeviceOpenOptions extends DeviceBehaviour {
   /** Open for writing too. Default false. */
   writable?: boolean
-  /** Bytes; needed for a block device, where Node does not tell the size. */
+  /** Bytes. Node does not tell the size of a block device: it is searched for by reading, unless given. */
   size?: number
 }
 
@@ -31,7 +32,7 @@ export interface FileDeviceCreateOptions extends DeviceBehaviour {
 
 /**
  * Opens a local disk image.
- * @throws BlockDeviceError ENOENT, EACCES, EISDIR, EINVAL (fifo, socket, wrong size, block device without `size`), EIO.
+ * @throws BlockDeviceError ENOENT, EACCES, EISDIR, EINVAL (fifo, socket, wrong size), EIO.
  */
 export async function openFileDevice(path: string, options: FileDeviceOpenOptions = {}): Promise<FileDevice> {
   const { writable = false, size: given } = options
@@ -42,12 +43,6 @@ export async function openFileDevice(path: string, options: FileDeviceOpenOption
     try {
       const { kind, size } = await file.status()
       checkKind(path, kind)
-      if (kind === 'block-device' && given === undefined) {
-        throw new BlockDeviceError(
-          'EINVAL',
-          `cannot open ${quote(path)}: it is a block device; give its size as "size"`,
-        )
-      }
       if (kind === 'file' && given !== undefined && given !== size) {
         throw new BlockDeviceError(
           'EINVAL',
@@ -57,7 +52,12 @@ export async function openFileDevice(path: string, options: FileDeviceOpenOption
       return new FileDevice({
         ...options,
         files: [file],
-        size: given ?? size ?? 0,
+        size:
+          given ??
+          (kind === 'block-device'
+            ? await findDeviceEnd((offset) => file.read(offset, new Uint8Array(1)))
+            : size) ??
+          0,
         kind,
         readOnly: !writable,
         storageName: quote(path),

@@ -76,6 +76,7 @@ export class NodeRandomAccessFile implements RandomAccessFile {
   }
 }
 
+/** What a file of this machine is. */
 export function fileKind(stats: Stats): FileKind {
   if (stats.isFile()) return 'file'
   if (stats.isDirectory()) return 'directory'

@@ -30,7 +30,7 @@ export {
   type FileDeviceOpenOptions,
   openFileDevice,
 } from './node-file-device.ts'
-export { NodeRandomAccessFile } from './node-random-access-file.ts'
+export { fileKind, NodeRandomAccessFile } from './node-random-access-file.ts'
 
 /** How Node reaches an SSH server, and where it looks for trust and keys. */
 export interface NodeConnectionOptions {

@@ -3,12 +3,13 @@
 
 import type { SftpClient } from '@sshblock/sftp'
 import { AuthError, HostKeyError } from '@sshblock/transport/errors'
+import { channelWish } from './channel-wish.ts'
 import { BlockDeviceError } from './errors.ts'
 import type { FileDeviceOptions } from './file-device-options.ts'
+import { isFar } from './image/distance.ts'
 import { AccessRefusedError, IdentityError } from './image/errors.ts'
-import { Growth } from './image/growth.ts'
 import type { ImageConnection, ImageHost, Lane, OpenLaneOptions } from './image/host.ts'
-import { type ConnectionBehaviour, defaultMaxChannels } from './image/options.ts'
+import type { ConnectionBehaviour } from './image/options.ts'
 import { ResilientImage } from './image/resilient-image.ts'
 import type { Rule } from './image/rules.ts'
 import type { ZeroCopier } from './layers/zeroing.ts'
@@ -72,18 +73,6 @@ export function createDeviceOnConnector(
   })
 }
 
-/**
- * Channels that a device wants of its first connection at once, by the round trip: one, and where it is to be written through one
- * for the command that tells who serves us, and over a long way all the lanes there may be.
- */
-function channelWish(
-  writable: boolean,
-  { maxChannels = defaultMaxChannels, minChannels = 1 }: ConnectionBehaviour,
-): (roundTripMs: number) => number {
-  if (!writable) return () => 1
-  return (roundTripMs) => 1 + (Growth.isFar(roundTripMs) ? Math.max(minChannels, maxChannels) : 1)
-}
-
 async function onConnector(
   connector: SftpConnector,
   path: string,
@@ -103,9 +92,7 @@ async function onConnector(
     const session = await opening
     const { file, kind, size, head } = await open(session.sftp, () => begun.open(path, writable, signal))
     // A busy server looks far away at first.
-    const isFar =
-      begun.count > 0 && Growth.isFar(Math.min(connection.roundTripMs ?? 0, file.roundTripMs ?? 0))
-    if (!isFar) begun.abandon()
+    if (!isFar(Math.min(connection.roundTripMs ?? 0, file.roundTripMs ?? 0))) begun.abandon()
     const host = new SftpImageHost(connector, path, writable, options)
     const lane = await host.lane(session, file, { signal, epoch: 1, serial: 1 })
     const isFile = kind === 'file'

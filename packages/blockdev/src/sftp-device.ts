@@ -3,6 +3,7 @@
 
 import { type SftpClient, type SftpLimits, SftpStatusError } from '@sshblock/sftp'
 import { quote } from '@sshblock/transport/errors'
+import { findDeviceEnd } from './device-end.ts'
 import { BlockDeviceError } from './errors.ts'
 import { FileDevice } from './file-device.ts'
 import type { DeviceBehaviour, FileDeviceOptions } from './file-device-options.ts'
@@ -67,7 +68,7 @@ export interface DeviceInfo {
 export interface SftpDeviceOptions extends DeviceBehaviour {
   /** Open for writing too. Default false. */
   writable?: boolean
-  /** Bytes; needed for a block device on the server, whose size SFTP cannot tell. For a file it must be right. */
+  /** Bytes. SFTP cannot tell the size of a block device: it is searched for by reading, unless given. For a file it must be right. */
   size?: number
   signal?: AbortSignal
   /**
@@ -136,8 +137,8 @@ export class SftpDevice extends FileDevice {
 
 /**
  * Opens a disk image.
- * @throws BlockDeviceError ENOENT, EACCES (also where the server is read-only), EISDIR, EINVAL (a fifo or socket, a block
- *   device without `size`, another size than given), ENOTSUP (for writing, on a server without fsync@openssh.com, by the
+ * @throws BlockDeviceError ENOENT, EACCES (also where the server is read-only), EISDIR, EINVAL (a fifo or socket, another
+ *   size than given), ENOTSUP (for writing, on a server without fsync@openssh.com, by the
  *   flush policy 'strict'), EIO; the message names the path.
  */
 export async function openDeviceOnSftp(
@@ -193,7 +194,7 @@ export async function openImageFile(
       const head = wants.head === true ? readHead(file) : new Uint8Array(0)
       const status = await file.status()
       checkKind(path, status)
-      const size = deviceSize(path, status, options.size)
+      const size = await deviceSize(path, file, status, options)
       return { file, kind: status.kind, size, head: (await head).subarray(0, size) }
     } catch (error) {
       await file.close().catch(() => {})
@@ -384,15 +385,16 @@ function exists(path: string, cause: unknown): BlockDeviceError {
   )
 }
 
-function deviceSize(path: string, { size, kind }: FileStatus, given: number | undefined): number {
+async function deviceSize(
+  path: string,
+  file: SftpFile,
+  { size, kind }: FileStatus,
+  { size: given, signal }: SftpDeviceOptions,
+): Promise<number> {
   if (given !== undefined) checkSize('open', given)
-  if (kind === 'block-device' || (kind === 'character-device' && given !== undefined)) {
-    if (given !== undefined) return given
-    throw new BlockDeviceError(
-      'EINVAL',
-      `cannot open ${quote(path)}: it is a block device, and SFTP does not tell its size; give it as "size"`,
-    )
-  }
+  if (given !== undefined && (kind === 'block-device' || kind === 'character-device')) return given
+  if (kind === 'block-device')
+    return findDeviceEnd((offset) => file.read(offset, new Uint8Array(1), { signal }))
   if (size === undefined)
     throw new BlockDeviceError('EIO', `cannot open ${quote(path)}: the server does not tell its size`)
   if (given !== undefined && given !== size) {

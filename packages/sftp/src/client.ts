@@ -16,10 +16,8 @@ import {
   lstatPath,
   type ReadDirectoryOptions,
   readDirectory,
-  selectTree,
   type WalkEntry,
   type WalkOptions,
-  walkTree,
 } from './directory.ts'
 import { SftpStatusError } from './errors.ts'
 import {
@@ -35,6 +33,7 @@ import {
   statvfsPath,
   type UserAndGroupNames,
 } from './extension-calls.ts'
+import { bulk } from './fetched-bulk.ts'
 import { RemoteFile } from './file.ts'
 import type { Attributes } from './messages/attributes.ts'
 import { expandPath, lsetstat, posixRename } from './messages/extended.ts'
@@ -42,7 +41,7 @@ import { protocolVersion } from './messages/numbers.ts'
 import * as requests from './messages/requests.ts'
 import { statusCode } from './messages/status.ts'
 import { type OpenFlags, type OpenMode, openFlags, wireOpenFlags } from './open-mode.ts'
-import { type RemoveOptions, removeTree } from './remove.ts'
+import type { RemoveOptions } from './remove.ts'
 import {
   type FileSystemStats,
   handleRequest,
@@ -54,17 +53,13 @@ import {
 } from './request-forms.ts'
 import type { Stats } from './stats.ts'
 import { symlinkOrder } from './symlink-order.ts'
-import {
-  download,
-  type GetOptions,
-  type PutOptions,
-  type ReadFileOptions,
-  readWholeFile,
-  type TransferResult,
-  type TransferSink,
-  type TransferSource,
-  upload,
-  withFile,
+import type {
+  GetOptions,
+  PutOptions,
+  ReadFileOptions,
+  TransferResult,
+  TransferSink,
+  TransferSource,
 } from './transfer.ts'
 import {
   createReadStream,
@@ -72,6 +67,7 @@ import {
   type ReadStreamOptions,
   type WriteStreamOptions,
 } from './transfer-streams.ts'
+import { withFile } from './with-file.ts'
 
 export interface OpenOptions extends CallOptions {
   /** Permission bits of a file that is made; the server's default (0666 less its umask) where not given. */
@@ -254,22 +250,15 @@ export class SftpClient {
   }
 
   /** Everything below a directory; symbolic links are not followed. */
-  walk(path: string, options: WalkOptions = {}): AsyncGenerator<WalkEntry, void, undefined> {
-    return walkTree(this.#session, path, options)
+  async *walk(path: string, options: WalkOptions = {}): AsyncGenerator<WalkEntry, void, undefined> {
+    const { walkTree } = await bulk()
+    yield* walkTree(this.#session, path, options)
   }
 
   /** What matches a shell pattern ('*', '?', '[a-z]', '{a,b}', '**', '\'); symbolic links to directories are not entered. */
   async *glob(pattern: string, options: WalkOptions = {}): AsyncGenerator<WalkEntry, void, undefined> {
-    const { expandBraces, parseGlob } = await import('./glob.ts')
-    const seen = new Set<string>()
-    for (const alternative of expandBraces(pattern)) {
-      const matcher = parseGlob(alternative)
-      for await (const entry of selectTree(this.#session, matcher.root, matcher, options)) {
-        if (seen.has(entry.path)) continue
-        seen.add(entry.path)
-        yield entry
-      }
-    }
+    const { globTree } = await bulk()
+    yield* globTree(this.#session, pattern, options)
   }
 
   async mkdir(path: string, options: MakeDirectoryOptions = {}): Promise<void> {
@@ -311,7 +300,8 @@ export class SftpClient {
   }
 
   /** Removes a file, or with `recursive` a tree; links in it are removed, not followed. */
-  rm(path: string, options: RemoveOptions = {}): Promise<void> {
+  async rm(path: string, options: RemoveOptions = {}): Promise<void> {
+    const { removeTree } = await bulk()
     return removeTree(this, path, options)
   }
 
@@ -433,6 +423,7 @@ export class SftpClient {
     path: string,
     options: ReadFileOptions & { encoding?: 'utf8' } = {},
   ): Promise<string | Uint8Array> {
+    const { readWholeFile } = await bulk()
     const bytes = await readWholeFile(this, path, options)
     return options.encoding === 'utf8' ? utf8Text(bytes) : bytes
   }
@@ -451,7 +442,8 @@ export class SftpClient {
    * that is given each chunk in order and may return a promise. Many requests are under way at once.
    * @throws SftpTransferError with `transferredBytes`: where the file shrank, or the sink failed.
    */
-  get(path: string, sink: TransferSink, options: GetOptions = {}): Promise<TransferResult> {
+  async get(path: string, sink: TransferSink, options: GetOptions = {}): Promise<TransferResult> {
+    const { download } = await bulk()
     return download(this, path, sink, options)
   }
 
@@ -460,7 +452,8 @@ export class SftpClient {
    * the next is asked for.
    * @throws SftpTransferError with `transferredBytes`, the prefix that the server acknowledged.
    */
-  put(source: TransferSource, path: string, options: PutOptions = {}): Promise<TransferResult> {
+  async put(source: TransferSource, path: string, options: PutOptions = {}): Promise<TransferResult> {
+    const { upload } = await bulk()
     return upload(this, source, path, options)
   }
 

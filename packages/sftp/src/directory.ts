@@ -1,13 +1,10 @@
-// Lists of directories (draft-ietf-secsh-filexfer-02 s6.7), trees walked from them, and trees removed.
-// A server chooses every name here: a name that is not exactly one component is never handed on. Memory is bounded
-// however long a list is, and depth however deep a tree claims to be.
+// Lists of directories (draft-ietf-secsh-filexfer-02 s6.7). A server chooses every name here: a name that is not exactly one
+// component is never handed on. Memory is bounded however long a list is.
 
-import { AbortedError } from '@sshblock/transport/errors'
 import { throwIfAborted } from './abort.ts'
 import type { CallOptions, ClientSession } from './client-session.ts'
 import type { Request } from './core/call.ts'
-import { SftpStatusError, SftpTransferError } from './errors.ts'
-import { maxTreeDepth } from './limits.ts'
+import { SftpStatusError } from './errors.ts'
 import { type FileType, fileType } from './messages/attributes.ts'
 import { packetType } from './messages/numbers.ts'
 import { name as nameReply } from './messages/replies.ts'
@@ -124,98 +121,7 @@ export function lstatPath(session: ClientSession, path: string, options: CallOpt
   )
 }
 
-/** The entry with a type, asked for where the list did not tell it. */
-async function typed(
-  session: ClientSession,
-  path: string,
-  entry: DirectoryEntry,
-  options: CallOptions,
-): Promise<DirectoryEntry> {
-  if (entry.type !== 'unknown') return entry
-  const stats = await lstatPath(session, path, options)
-  return { name: entry.name, stats, type: stats.type }
-}
-
-/**
- * Everything below a directory, each directory before what it holds. Symbolic links are entries, never followed, so a
- * loop ends. Entries that vanish meanwhile are left out.
- * @throws SftpTransferError 'ERR_SFTP_TOO_DEEP' below `maxDepth`.
- */
-export async function* walkTree(
-  session: ClientSession,
-  root: string,
-  options: WalkOptions = {},
-): AsyncGenerator<WalkEntry, void, undefined> {
-  const { maxDepth = maxTreeDepth } = options
-  yield* walkDirectory(session, root, 0, Math.min(maxDepth, maxTreeDepth), options)
-}
-
-async function* walkDirectory(
-  session: ClientSession,
-  directory: string,
-  depth: number,
-  maxDepth: number,
-  options: WalkOptions,
-): AsyncGenerator<WalkEntry, void, undefined> {
-  if (depth > maxDepth)
-    throw new SftpTransferError('ERR_SFTP_TOO_DEEP', `directories deeper than ${maxDepth}`, directory, 0)
-  for await (const listed of readDirectory(session, directory, options)) {
-    const path = joinPath(directory, listed.name)
-    let entry: DirectoryEntry
-    try {
-      entry = await typed(session, path, listed, { signal: options.signal })
-    } catch (error) {
-      if (isMissing(error)) continue
-      throw error
-    }
-    yield { ...entry, path, depth }
-    if (entry.type !== 'directory') continue
-    try {
-      yield* walkDirectory(session, path, depth + 1, maxDepth, options)
-    } catch (error) {
-      if (!(isMissing(error) && error.path === path)) throw error
-    }
-  }
-}
-
 /** Whether an error says that there is no such file. */
 export function isMissing(error: unknown): error is SftpStatusError {
   return error instanceof SftpStatusError && error.code === 'ENOENT'
-}
-
-/**
- * Entries below `root` whose path relative to it matches, each once, in no order.
- * `matches` is told the relative path; `descends` whether anything below a directory can match.
- */
-export async function* selectTree(
-  session: ClientSession,
-  root: string,
-  matcher: { matches(relative: readonly string[]): boolean; descends(relative: readonly string[]): boolean },
-  options: WalkOptions,
-): AsyncGenerator<WalkEntry, void, undefined> {
-  const maxDepth = Math.min(options.maxDepth ?? maxTreeDepth, maxTreeDepth)
-  const pending: { path: string; relative: readonly string[] }[] = [{ path: root, relative: [] }]
-  for (let directory = pending.pop(); directory !== undefined; directory = pending.pop()) {
-    const depth = directory.relative.length
-    try {
-      for await (const listed of readDirectory(
-        session,
-        directory.path === '' ? '.' : directory.path,
-        options,
-      )) {
-        const path = joinPath(directory.path, listed.name)
-        const relative = [...directory.relative, listed.name]
-        const matched = matcher.matches(relative)
-        const descends = depth < maxDepth && matcher.descends(relative)
-        if (!matched && !descends) continue
-        const entry = await typed(session, path, listed, { signal: options.signal })
-        if (matched) yield { ...entry, path, depth }
-        if (descends && entry.type === 'directory') pending.push({ path, relative })
-      }
-    } catch (error) {
-      if (error instanceof AbortedError || !(error instanceof SftpStatusError)) throw error
-      // What cannot be listed matches nothing, as in a shell; the root itself must be there.
-      if (depth === 0 && !isMissing(error)) throw error
-    }
-  }
 }

@@ -5,11 +5,13 @@ import type { FileHandle } from 'node:fs/promises'
 import type { SftpClient } from './client.ts'
 import type { RemoteFile } from './file.ts'
 import { samplesAgree } from './node-agreement.ts'
+import { createLocalCopy } from './node-copy-mode.ts'
 import type { LocalDirectory } from './node-local-directory.ts'
 import { applyLocally, withDirectoryOf, writeLocal } from './node-local-file.ts'
 import { type FileTransferOptions, type FileTransferResult, partSuffix } from './node-transfer-options.ts'
-import { expectedBytes, readAheadOf, shrank, transferError, withFile } from './transfer.ts'
+import { expectedBytes, readAheadOf, shrank, transferError } from './transfer.ts'
 import { chunkBytesFor, readAhead } from './transfer-read.ts'
+import { withFile } from './with-file.ts'
 
 /** READs gathered into one write to the disk at most, and as a part of what may be under way. */
 const readsPerWrite = 4
@@ -71,7 +73,7 @@ export async function getInto(
       const expected = expectedBytes(stats, 0)
       const kept = resume ? await keptDownload(directory, part, remote, expected, signal) : undefined
       const resumedFrom = kept?.length ?? 0
-      const local = kept?.file ?? (await directory.create(part))
+      const local = kept?.file ?? (await createLocalCopy(directory, part, name, stats.mode))
       at = resumedFrom
       try {
         const end = expected ?? Number.MAX_SAFE_INTEGER

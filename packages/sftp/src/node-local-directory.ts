@@ -73,6 +73,17 @@ export class LocalDirectory {
     return open(entry, flags, mode)
   }
 
+  /** Permission bits (without setuid, setgid and sticky) of a regular file; undefined where there is none. */
+  async modeOf(name: string): Promise<number | undefined> {
+    try {
+      const stats = await lstat(await this.#entry(name))
+      return stats.isFile() ? stats.mode & 0o777 : undefined
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+      throw error
+    }
+  }
+
   /** An existing regular file for reading and writing, undefined where there is none. */
   async reopen(name: string): Promise<FileHandle | undefined> {
     let handle: FileHandle

@@ -13,6 +13,7 @@ import type { FileHandle } from 'node:fs/promises'
 import { UsageError } from '@sshblock/transport/errors'
 import type { SftpClient } from './client.ts'
 import { SftpStatusError } from './errors.ts'
+import { createLocalCopy } from './node-copy-mode.ts'
 import type { LocalDirectory } from './node-local-directory.ts'
 import { withDirectoryOf, withLocalFile } from './node-local-file.ts'
 import { Download } from './node-resuming-get.ts'
@@ -54,8 +55,9 @@ export async function getIntoResuming(
 ): Promise<ResumingTransferResult> {
   let at = 0
   try {
-    const local = await directory.create(name + partSuffix)
-    const download = new Download(remotePath, local, options)
+    const part = name + partSuffix
+    const make = (mode: number | undefined) => createLocalCopy(directory, part, name, mode)
+    const download = new Download(remotePath, make, options)
     try {
       const transfer = new RetriedTransfer(client, options, options.signal)
       await transfer.run(
@@ -63,14 +65,16 @@ export async function getIntoResuming(
         () => download.progress,
       )
       at = download.at
-      if (options.sync) await local.sync()
-      await local.close()
-      await directory.rename(name + partSuffix, name)
+      if (options.sync) await download.local?.sync()
+      await download.local?.close()
+      await directory.rename(part, name)
       return { bytes: at, resumedFrom: 0, retries: transfer.retries, restarts: download.restarts }
     } catch (error) {
       at = download.at
-      await local.close().catch(() => {})
-      await directory.unlink(name + partSuffix).catch(() => {})
+      if (download.local !== undefined) {
+        await download.local.close().catch(() => {})
+        await directory.unlink(part).catch(() => {})
+      }
       throw error
     }
   } catch (error) {

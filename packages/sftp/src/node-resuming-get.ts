@@ -8,8 +8,9 @@ import { applyLocally, writeLocal } from './node-local-file.ts'
 import { changed, maxRestarts, Outdated } from './node-resuming-options.ts'
 import type { FileTransferOptions } from './node-transfer-options.ts'
 import type { Stats } from './stats.ts'
-import { expectedBytes, readAheadOf, shrank, withFile } from './transfer.ts'
+import { expectedBytes, readAheadOf, shrank } from './transfer.ts'
 import { readAhead } from './transfer-read.ts'
+import { withFile } from './with-file.ts'
 
 export type DownloadOptions = Pick<
   FileTransferOptions,
@@ -18,8 +19,10 @@ export type DownloadOptions = Pick<
 
 export class Download {
   readonly #path: string
-  readonly #local: FileHandle
+  readonly #makeLocal: (originalMode: number | undefined) => Promise<FileHandle>
   readonly #options: DownloadOptions
+  /** What the copy grows in; whoever owns the download closes it. */
+  local: FileHandle | undefined
   /** The file that the copy began with. */
   #source: Stats | undefined
   /** Bytes that are there, without a gap. */
@@ -28,9 +31,14 @@ export class Download {
   /** Bytes received, those of a copy that was given up included. */
   progress = 0
 
-  constructor(path: string, local: FileHandle, options: DownloadOptions) {
+  /** @param makeLocal called once, when the server has told the permission bits of the file at `path`, or that it does not */
+  constructor(
+    path: string,
+    makeLocal: (originalMode: number | undefined) => Promise<FileHandle>,
+    options: DownloadOptions,
+  ) {
     this.#path = path
-    this.#local = local
+    this.#makeLocal = makeLocal
     this.#options = options
   }
 
@@ -49,7 +57,7 @@ export class Download {
     if (++this.restarts > maxRestarts) throw changed(this.#path, this.at)
     this.#source = undefined
     this.at = 0
-    await this.#local.truncate(0)
+    await this.local?.truncate(0)
   }
 
   async #attempt(client: SftpClient): Promise<void> {
@@ -57,7 +65,9 @@ export class Download {
     await withFile(await client.open(this.#path, 'r', { signal }), async (remote) => {
       const stats = await remote.stat({ signal })
       const expected = expectedBytes(stats, 0)
-      if (this.#source !== undefined) await this.#checkKept(remote, stats)
+      this.local ??= await this.#makeLocal(stats.mode)
+      const { local } = this
+      if (this.#source !== undefined) await this.#checkKept(local, remote, stats)
       this.#source = stats
       const ahead = readAhead(remote, {
         ...readAheadOf(client),
@@ -66,26 +76,25 @@ export class Download {
         signal,
       })
       for await (const { bytes, offset } of ahead) {
-        await writeLocal(this.#local, bytes, offset)
+        await writeLocal(local, bytes, offset)
         this.at = offset + bytes.length
         this.progress += bytes.length
         onProgress?.({ transferredBytes: this.at, totalBytes: expected })
       }
       if (!isSameVersion(stats, await remote.stat({ signal }))) throw new Outdated()
       if (expected !== undefined && this.at < expected) throw shrank(this.#path, this.at, expected)
-      if (this.#options.preserve)
-        await applyLocally(this.#local, stats, this.#options.allowSpecialModes ?? false)
+      if (this.#options.preserve) await applyLocally(local, stats, this.#options.allowSpecialModes ?? false)
     })
   }
 
   /** What was received before the loss belongs to the file that is there now. */
-  async #checkKept(remote: RemoteFile, stats: Stats): Promise<void> {
+  async #checkKept(local: FileHandle, remote: RemoteFile, stats: Stats): Promise<void> {
     const known = this.#source!
     // Without a size and a time nobody can tell.
     if (stats.size === undefined || stats.mtime === undefined || !isSameVersion(known, stats))
       throw new Outdated()
     if (expectedBytes(stats, 0) === undefined) throw new Outdated()
-    if (!(await samplesAgree(this.#local, remote, this.at, this.#options.signal))) throw new Outdated()
+    if (!(await samplesAgree(local, remote, this.at, this.#options.signal))) throw new Outdated()
   }
 }
 

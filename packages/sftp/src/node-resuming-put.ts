@@ -7,14 +7,15 @@ import { isMissing } from './directory.ts'
 import { SftpStatusError } from './errors.ts'
 import type { RemoteFile } from './file.ts'
 import { allAgrees, samplesAgree } from './node-agreement.ts'
+import { applyRemoteMode, newCopyMode, replacedRemoteMode } from './node-copy-mode.ts'
 import { readLocal } from './node-local-file.ts'
 import { changed, maxRestarts, Outdated, type ResumingTransferOptions } from './node-resuming-options.ts'
 import { partSuffix } from './node-transfer-options.ts'
 import { replace } from './node-upload.ts'
-import { withFile } from './transfer.ts'
 import { UploadLanes } from './transfer-lanes.ts'
 import type { RetryOptions } from './transfer-retry.ts'
 import { PipelinedWriter } from './transfer-write.ts'
+import { withFile } from './with-file.ts'
 
 const sendBytes = 1024 * 1024
 
@@ -89,10 +90,14 @@ export class Upload {
     if (this.#source !== undefined && !isSameLocal(this.#source, now)) throw new Outdated()
     this.#source = now
     if (this.#renaming && (await this.#wasRenamed(client, now.size))) return now.size
-    const file = this.#hasPart ? await this.#reopen(client) : await this.#make(client)
+    const [file, replacedMode] = await Promise.all([
+      this.#hasPart ? this.#reopen(client) : this.#make(client),
+      replacedRemoteMode(client, this.#path, signal),
+    ])
     await withFile(file, async (remote) => {
       const start = this.#hasPart ? await this.#keptBytes(client, remote, now.size) : 0
       this.#hasPart = true
+      await applyRemoteMode(remote, replacedMode, signal)
       await this.#send(client, remote, start, now.size)
       await this.#finish(remote)
     })
@@ -112,13 +117,14 @@ export class Upload {
   async #make(client: SftpClient): Promise<RemoteFile> {
     const { signal } = this.#options
     const flags = { read: true, write: true, create: true, exclusive: true }
+    const options = { mode: newCopyMode((await this.#local.stat()).mode), signal }
     try {
-      return await client.open(this.#part, flags, { signal })
+      return await client.open(this.#part, flags, options)
     } catch (error) {
       if (!(error instanceof SftpStatusError) || isMissing(error)) throw error
       if ((await client.lstat(this.#part, { signal }).catch(() => undefined)) === undefined) throw error
       await client.unlink(this.#part, { signal })
-      return client.open(this.#part, flags, { signal })
+      return client.open(this.#part, flags, options)
     }
   }
 

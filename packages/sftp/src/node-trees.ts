@@ -4,7 +4,7 @@
 // another one after each loss.
 
 import { constants } from 'node:fs'
-import { lstat, open, readdir, readlink } from 'node:fs/promises'
+import { lstat, open, readdir, readlink, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { SshError } from '@sshblock/transport/errors'
 import { throwIfAborted } from './abort.ts'
@@ -13,6 +13,7 @@ import { type DirectoryEntry, joinPath } from './directory.ts'
 import { SftpStatusError, SftpTransferError } from './errors.ts'
 import { maxTreeDepth } from './limits.ts'
 import { localNameProblem } from './local-names.ts'
+import { newDirectoryMode } from './node-copy-mode.ts'
 import { LocalDirectory } from './node-local-directory.ts'
 import { copiedMode } from './node-local-file.ts'
 import type { FileTransferOptions } from './node-transfer-options.ts'
@@ -144,7 +145,11 @@ export async function getTree(
   const transfer = new TreeTransfer(client, options)
   const open: LocalDirectory[] = []
   try {
-    const root = await openOrMake(localPath)
+    const { signal } = options
+    const root = await openOrMake(localPath, async () => {
+      const { mode } = await transfer.connection.run((current) => current.stat(remotePath, { signal }))
+      return newDirectoryMode(mode)
+    })
     open.push(root)
     await getDirectory(transfer, remotePath, root, 0, open)
     await transfer.makeLinks()
@@ -156,7 +161,7 @@ export async function getTree(
   return transfer.result
 }
 
-async function openOrMake(path: string): Promise<LocalDirectory> {
+async function openOrMake(path: string, newMode: () => Promise<number | undefined>): Promise<LocalDirectory> {
   try {
     return await LocalDirectory.open(path)
   } catch (error) {
@@ -164,7 +169,8 @@ async function openOrMake(path: string): Promise<LocalDirectory> {
   }
   const parent = await LocalDirectory.open(join(path, '..'))
   try {
-    await (await parent.child(path.replace(/\/+$/, '').split(/[\\/]/).at(-1)!)).close()
+    const name = path.replace(/\/+$/, '').split(/[\\/]/).at(-1)!
+    await (await parent.child(name, await newMode())).close()
   } finally {
     await parent.close()
   }
@@ -208,7 +214,7 @@ async function getDirectory(
     const path = joinPath(remotePath, entry.name)
     let child: LocalDirectory
     try {
-      child = await local.child(entry.name)
+      child = await local.child(entry.name, newDirectoryMode(entry.stats.mode))
     } catch (error) {
       if (!(error instanceof SshError)) throw error
       transfer.skip(path, error.message)
@@ -284,7 +290,10 @@ async function putDirectory(
   checkDepth(localPath, depth)
   const { connection, options } = transfer
   const { signal } = options
-  await connection.run((client) => makeRemoteDirectory(client, remotePath, depth === 0, signal))
+  const { mode } = await stat(localPath)
+  await connection.run((client) =>
+    makeRemoteDirectory(client, remotePath, newDirectoryMode(mode), depth === 0, signal),
+  )
   transfer.directories++
   const directories: string[] = []
   for (const entry of await readdir(localPath, { withFileTypes: true })) {
@@ -344,11 +353,12 @@ function makeRemoteLink(
 async function makeRemoteDirectory(
   client: SftpClient,
   path: string,
+  mode: number | undefined,
   isRoot: boolean,
   signal: AbortSignal | undefined,
 ): Promise<void> {
   try {
-    await client.mkdir(path, { signal })
+    await client.mkdir(path, mode === undefined ? { signal } : { mode, signal })
   } catch (error) {
     if (!(error instanceof SftpStatusError)) throw error
     // Below the root nothing is followed: a link that somebody put there leads elsewhere.

@@ -8,11 +8,13 @@ import { isMissing } from './directory.ts'
 import type { RemoteFile } from './file.ts'
 import { defaultMaxBytesInFlight } from './limits.ts'
 import { samplesAgree } from './node-agreement.ts'
+import { applyRemoteMode, newCopyMode, replacedRemoteMode } from './node-copy-mode.ts'
 import { copiedMode, readLocal, withLocalFile } from './node-local-file.ts'
 import { type FileTransferOptions, type FileTransferResult, partSuffix } from './node-transfer-options.ts'
-import { shrank, transferError, withFile } from './transfer.ts'
+import { shrank, transferError } from './transfer.ts'
 import { UploadLanes } from './transfer-lanes.ts'
 import { PipelinedWriter, partBytes } from './transfer-write.ts'
+import { withFile } from './with-file.ts'
 
 const localBufferBytes = 4 * partBytes
 
@@ -45,12 +47,16 @@ export async function putFrom(
   try {
     const { size, mode, atimeMs, mtimeMs } = await local.stat()
     if (resume) resumedFrom = await keptUpload(client, local, part, size, signal)
-    const remote = await client.open(
-      part,
-      { read: true, write: true, create: true, truncate: resumedFrom === 0 },
-      { signal },
-    )
+    const [remote, replacedMode] = await Promise.all([
+      client.open(
+        part,
+        { read: true, write: true, create: true, truncate: resumedFrom === 0 },
+        { mode: newCopyMode(mode), signal },
+      ),
+      replacedRemoteMode(client, remotePath, signal),
+    ])
     await withFile(remote, async () => {
+      await applyRemoteMode(remote, replacedMode, signal)
       const onConfirmed = (bytes: number): void => {
         options.onProgress?.({ transferredBytes: resumedFrom + bytes, totalBytes: size })
       }

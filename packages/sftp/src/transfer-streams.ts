@@ -4,11 +4,10 @@
 import { UsageError } from '@sshblock/transport/errors'
 import type { SftpClient } from './client.ts'
 import type { CallOptions } from './client-session.ts'
-import type { RemoteFile } from './file.ts'
-import { expectedBytes, readAheadOf, shrank } from './transfer.ts'
-import { type LaneOptions, UploadLanes } from './transfer-lanes.ts'
-import { type Chunk, readAhead } from './transfer-read.ts'
-import { PipelinedWriter } from './transfer-write.ts'
+import { bulk } from './fetched-bulk.ts'
+import type { FileSink } from './transfer-file-sink.ts'
+import type { LaneOptions } from './transfer-lanes.ts'
+import type { Chunk } from './transfer-read.ts'
 
 export interface ReadStreamOptions extends CallOptions {
   /** First byte; default 0. */
@@ -58,25 +57,16 @@ export function createReadStream(
 }
 
 async function* streamChunks(
-  client: SftpClient,
-  path: string,
-  start: number,
-  wantedEnd: number,
-  signal: AbortSignal | undefined,
+  ...file: [
+    client: SftpClient,
+    path: string,
+    start: number,
+    wantedEnd: number,
+    signal: AbortSignal | undefined,
+  ]
 ): AsyncGenerator<Chunk, void, undefined> {
-  const file = await client.open(path, 'r', { signal })
-  try {
-    const there = expectedBytes(await file.stat({ signal }), start)
-    const end = there === undefined ? wantedEnd : Math.min(wantedEnd, start + there)
-    let at = start
-    for await (const chunk of readAhead(file, { ...readAheadOf(client), start, end, signal })) {
-      at = chunk.offset + chunk.bytes.length
-      yield chunk
-    }
-    if (there !== undefined && at < end) throw shrank(path, at - start, end - start)
-  } finally {
-    await file.close().catch(() => {})
-  }
+  const { fileChunks } = await bulk()
+  yield* fileChunks(...file)
 }
 
 /** `write` resolves when the channel took the chunk; `close` when the server acknowledged everything. */
@@ -85,41 +75,13 @@ export function createWriteStream(
   path: string,
   options: WriteStreamOptions,
 ): WritableStream<Uint8Array> {
-  const { start = 0, mode, signal } = options
-  const flags = options.flags ?? (options.start === undefined ? 'w' : 'r+')
-  let file: RemoteFile | undefined
-  let lanes: UploadLanes | undefined
-  let writer: PipelinedWriter | undefined
-  const giveUp = async (): Promise<void> => {
-    await lanes?.close().catch(() => {})
-    await file?.close().catch(() => {})
-  }
+  let sink: FileSink | undefined
   return new WritableStream<Uint8Array>({
     async start() {
-      file = await client.open(path, flags, { signal, ...(mode === undefined ? {} : { mode }) })
-      lanes = new UploadLanes(file, options)
-      writer = new PipelinedWriter(lanes, start, { signal })
+      sink = await (await bulk()).FileSink.open(client, path, options)
     },
-    async write(chunk, controller) {
-      if (!(chunk instanceof Uint8Array)) throw new UsageError('a file is written in Uint8Arrays')
-      try {
-        await writer!.write(chunk)
-      } catch (error) {
-        await giveUp()
-        controller.error(error)
-        throw error
-      }
-    },
-    async close() {
-      try {
-        await writer!.finish()
-        await Promise.all([lanes!.close(), file!.close()])
-      } catch (error) {
-        await giveUp()
-        throw error
-      }
-      await lanes!.ended
-    },
-    abort: giveUp,
+    write: (chunk, controller) => sink!.write(chunk, controller),
+    close: () => sink!.close(),
+    abort: () => sink?.giveUp(),
   })
 }

@@ -6,12 +6,12 @@ import { throwIfAborted } from './abort.ts'
 import type { SftpClient } from './client.ts'
 import type { CallOptions } from './client-session.ts'
 import { SftpTransferError } from './errors.ts'
-import type { RemoteFile } from './file.ts'
 import { defaultMaxFileBytes } from './limits.ts'
 import type { Stats } from './stats.ts'
 import { type LaneOptions, UploadLanes } from './transfer-lanes.ts'
 import { chunkBytesFor, type ReadAheadOptions, readAhead } from './transfer-read.ts'
 import { PipelinedWriter } from './transfer-write.ts'
+import { withFile } from './with-file.ts'
 
 export interface TransferProgress {
   /** Bytes that arrived: taken by the sink, or acknowledged by the server. */
@@ -64,19 +64,6 @@ export interface PutOptions extends TransferOptions, LaneOptions {
 export interface ReadFileOptions extends CallOptions {
   /** Larger files are refused; default 2 GiB - 1. */
   maxBytes?: number
-}
-
-/** Runs `work` and closes the file. An error of `work` is told rather than one of the closing that it led to. */
-export async function withFile<T>(file: RemoteFile, work: (file: RemoteFile) => Promise<T>): Promise<T> {
-  let result: T
-  try {
-    result = await work(file)
-  } catch (error) {
-    await file.close().catch(() => {})
-    throw error
-  }
-  await file.close()
-  return result
 }
 
 /** The error of a transfer that ended at `transferredBytes`. A cancelled one stays an AbortedError. */

@@ -100,7 +100,8 @@ export class BlockCache implements ReadableBlocks {
     // Blocks are held by this call, so that a small cache cannot lose the first before the last is there.
     const wanted: Block[] = []
     for (let index = this.#indexOf(offset); index * this.blockBytes < end; index++) {
-      const block = this.#use(index) ?? this.#fetch(index, false)
+      const held = this.#use(index)
+      const block = held !== undefined && this.#isWhole(held) ? held : this.#fetch(index, false)
       wanted.push(block)
       if (block.loading !== undefined) waiting.push(block.loading)
     }
@@ -123,7 +124,7 @@ export class BlockCache implements ReadableBlocks {
     const last = this.#indexOf(end - 1)
     for (let index = first; index <= last; index++) {
       const block = this.#blocks.get(index)
-      if (block === undefined || block.loading !== undefined) return false
+      if (block === undefined || block.loading !== undefined || !this.#isWhole(block)) return false
     }
     for (let index = first; index <= last; index++) this.#copy(this.#use(index)!, offset, into)
     this.#fetchAhead(first, last)
@@ -166,6 +167,11 @@ export class BlockCache implements ReadableBlocks {
     this.#blocks.delete(index)
     this.#blocks.set(index, block)
     return block
+  }
+
+  /** False of what was the last block until the device grew. */
+  #isWhole({ index, bytes }: Block): boolean {
+    return bytes.length >= Math.min(this.blockBytes, this.size - index * this.blockBytes)
   }
 
   #copy({ index, bytes }: Block, offset: number, into: Uint8Array): void {

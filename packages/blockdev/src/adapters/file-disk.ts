@@ -21,7 +21,8 @@ export interface FileDiskOptions extends BlockCacheOptions {
  *     await partitioninfo.getPartitions(toFileDisk(Disk, device))
  *
  * @param Disk the class of that package
- * @returns an instance of it; the device stays the caller's. Discards fail with ENOTSUP where the device cannot.
+ * @returns an instance of it; the device stays the caller's. Discards stay with file-disk, which only notes them, and its
+ *   capacity is the device's when it was first asked for.
  */
 export function toFileDisk<D extends object>(
   Disk: FileDiskClass<D>,

@@ -1,11 +1,12 @@
 // The handle of a device that lives in another thread. Each call is one message and one answer; the bytes of a read are
-// transferred to this thread and copied once into the caller's buffer, those of a write copied once and transferred.
+// transferred to this thread and copied once into the caller's buffer, those of a write copied once and transferred: just
+// them, whatever buffer they lie in, which stays the caller's.
 // Calls leave in the order in which they are made, and the device keeps that order where ranges overlap.
 
 import type { BlockDevice, CallOptions, Extent, WriteOptions } from '../device.ts'
 import { BlockDeviceError } from '../errors.ts'
 import { abortedError } from '../layers/abort.ts'
-import { checkInside, checkRange, roundUpToBlock } from '../layers/bounds.ts'
+import { checkInside, checkRange } from '../layers/bounds.ts'
 import {
   type DeviceDescription,
   type DevicePort,
@@ -26,11 +27,17 @@ interface PendingCall {
  * The handle of the device that `serveDevice` serves at the other end.
  *
  * @param port a Worker, or a MessagePort whose other end a worker was given
- * @throws whatever `serveDevice`'s device cannot tell: nothing; the signal's end as BlockDeviceError ABORT_ERR
+ * @param options a `signal` gives up a worker that never answers
+ * @throws BlockDeviceError ABORT_ERR where the signal was aborted, EIO where the port was closed
  */
 export async function deviceFromPort(port: DevicePort, options: CallOptions = {}): Promise<PortDevice> {
   const calls = new PortCalls(port)
-  await calls.call({ type: 'describe' }, options)
+  try {
+    await calls.call({ type: 'describe' }, options)
+  } catch (error) {
+    calls.fail(error instanceof Error ? error : threadGone('it did not answer'))
+    throw error
+  }
   return new PortDevice(calls)
 }
 
@@ -45,6 +52,8 @@ class PortCalls {
   constructor(port: DevicePort) {
     this.#port = port
     port.addEventListener('message', this.#onMessage)
+    port.addEventListener('close', this.#onClose)
+    port.addEventListener('messageerror', this.#onMessageError)
     port.start?.()
   }
 
@@ -59,8 +68,12 @@ class PortCalls {
     if (this.#failure !== undefined) return Promise.reject(this.#failure)
     const id = this.#nextId++
     return new Promise((resolve, reject) => {
-      // The answer is still waited for: a write may have happened, and `into` is the other side's business until then.
-      const onAbort = (): void => this.#send({ protocol: portProtocol, id, cancel: true })
+      // The answer is not waited for: it may never come. `into` is not touched any more, and what a cancelled write did is
+      // not known in any case.
+      const onAbort = (): void => {
+        this.#send({ protocol: portProtocol, id, cancel: true })
+        settle(abortedError(request.type, signal!, range))
+      }
       const settle = (error?: Error): void => {
         this.#pending.delete(id)
         signal?.removeEventListener('abort', onAbort)
@@ -78,6 +91,8 @@ class PortCalls {
     if (this.#failure !== undefined) return
     this.#failure = error
     this.#port.removeEventListener('message', this.#onMessage)
+    this.#port.removeEventListener('close', this.#onClose)
+    this.#port.removeEventListener('messageerror', this.#onMessageError)
     for (const { settle } of [...this.#pending.values()]) settle(error)
   }
 
@@ -85,9 +100,17 @@ class PortCalls {
     this.#port.postMessage(message, transfer)
   }
 
+  readonly #onClose = (): void => this.fail(threadGone('the port is closed'))
+
+  readonly #onMessageError = (): void => this.fail(threadGone('an answer cannot be read'))
+
   readonly #onMessage = ({ data }: { data: unknown }): void => {
     if (!isOurs(data)) return
     const answer = data as FromDevice
+    if ('gone' in answer) {
+      this.fail(errorFrom(answer.gone))
+      return
+    }
     this.description = answer.description
     const call = this.#pending.get(answer.id)
     if (call === undefined) return
@@ -98,6 +121,10 @@ class PortCalls {
     if (answer.bytes !== undefined) call.into?.set(answer.bytes)
     call.settle()
   }
+}
+
+function threadGone(reason: string): BlockDeviceError {
+  return new BlockDeviceError('EIO', `the device's thread is gone: ${reason}`)
 }
 
 /** A block device in another thread. */
@@ -137,8 +164,6 @@ export class PortDevice implements BlockDevice {
   async read(offset: number, into: Uint8Array, options: CallOptions = {}): Promise<void> {
     const { length } = into
     checkRange('read', offset, length)
-    // Checked on this side too, so that nothing is allocated over there for what cannot be.
-    checkInside('read', offset, length, roundUpToBlock(this.size))
     await this.#calls.call({ type: 'read', offset, length }, options, into)
   }
 
@@ -183,12 +208,12 @@ export class PortDevice implements BlockDevice {
   }
 
   /**
-   * Fails every call: for a thread that ended or broke, which a port does not tell by itself.
+   * Fails every call: for a thread that ended or broke, which a Worker, and a port in some browsers, does not tell.
    *
    *     worker.addEventListener('error', (event) => device.abandon(event.message))
    */
   abandon(reason: string): void {
-    this.#calls.fail(new BlockDeviceError('EIO', `the device's thread is gone: ${reason}`))
+    this.#calls.fail(threadGone(reason))
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -2,7 +2,9 @@
 // the handle asks for it, or by whoever opened it.
 
 import type { BlockDevice } from '../device.ts'
+import { BlockDeviceError } from '../errors.ts'
 import {
+  checkRequest,
   type DeviceDescription,
   type DevicePort,
   type DeviceRequest,
@@ -20,10 +22,11 @@ import {
  *     serveDevice(await openBlockDevice(...), self)
  *
  * @param port a MessagePort, or `self` in a dedicated worker; other messages on it are left alone
- * @returns stops serving; calls under way are cancelled and the device stays open
+ * @returns stops serving: the handle's calls fail with EBADF, those under way are cancelled, and the device stays open
  */
 export function serveDevice(device: BlockDevice, port: DevicePort): () => void {
   const underWay = new Map<number, AbortController>()
+  let stopped = false
 
   const answer = (id: number, reply: { bytes?: Uint8Array<ArrayBuffer> } | { error: unknown }): void => {
     const description = describe(device)
@@ -50,14 +53,21 @@ export function serveDevice(device: BlockDevice, port: DevicePort): () => void {
         (bytes) => answer(id, bytes === undefined ? {} : { bytes }),
         (error: unknown) => answer(id, { error }),
       )
-      .finally(() => underWay.delete(id))
+      .finally(() => {
+        if (underWay.get(id) === abort) underWay.delete(id)
+      })
   }
 
   port.addEventListener('message', onMessage)
   port.start?.()
   return () => {
+    if (stopped) return
+    stopped = true
     port.removeEventListener('message', onMessage)
     for (const abort of underWay.values()) abort.abort()
+    const gone = new BlockDeviceError('EBADF', 'the device is not served any more')
+    const message: FromDevice = { protocol: portProtocol, gone: portableError(gone) }
+    port.postMessage(message, [])
   }
 }
 
@@ -72,6 +82,7 @@ async function perform(
   request: DeviceRequest,
   signal: AbortSignal,
 ): Promise<Uint8Array<ArrayBuffer> | undefined> {
+  checkRequest(request, device.size)
   switch (request.type) {
     case 'describe':
       return undefined

@@ -102,8 +102,15 @@ export class V86Disk {
     this.get(offset, length, done)
   }
 
-  /** Called by v86. Into the overlay only. */
+  /**
+   * Called by v86. Into the overlay only.
+   * @throws UsageError for what ends beyond the disk, which v86 never asks for: it could not be committed
+   */
   set(offset: number, data: Uint8Array, done: () => void): void {
+    if (offset + data.length > this.byteLength) {
+      const range = `${data.length} bytes at ${offset}`
+      throw new UsageError(`a write of ${range} ends beyond the disk of ${this.byteLength} bytes`)
+    }
     this.#written.write(offset, data)
     queueMicrotask(done)
   }
@@ -154,6 +161,8 @@ export class V86Disk {
   discardWrites(): void {
     if (this.#sending !== undefined) throw new UsageError('a commit is under way')
     this.#written = new WriteOverlay()
+    // A commit that failed may have left some of it on the device.
+    this.#cache.clear()
   }
 
   /** Ends the waiting of a read that fails again and again; v86 is not answered any more. The device stays open. */
@@ -199,18 +208,33 @@ export class V86Disk {
     this.#written.apply(offset, into)
   }
 
+  /** What the application does with it must not end the trying. */
+  #tell(error: unknown, attempt: number, retryMs: number): void {
+    try {
+      this.#onReadError(error, attempt, retryMs)
+    } catch (failure) {
+      queueMicrotask(() => {
+        throw failure
+      })
+    }
+  }
+
   /** Resolves to false where the disk was closed. */
   async #read(offset: number, into: Uint8Array): Promise<boolean> {
     const { signal } = this.#closed
+    // What was written before, as it is now: a commit may end while the blocks are on their way with what was there before.
+    const [sending, written] = [this.#sending, this.#written]
     let pauseMs = this.#retryMs
     for (let attempt = 1; !signal.aborted; attempt++) {
       try {
         await this.#cache.read(offset, into, { signal })
+        sending?.apply(offset, into)
+        written.apply(offset, into)
         this.#overlay(offset, into)
         return true
       } catch (error) {
         if (signal.aborted) return false
-        this.#onReadError(error, attempt, pauseMs)
+        this.#tell(error, attempt, pauseMs)
         await pause(pauseMs, signal)
         pauseMs = Math.min(2 * pauseMs, maxRetryMs)
       }

@@ -3,6 +3,8 @@
 // where throughput did not rise, nothing more is opened.
 // Arithmetic on values that it is told; knows no lanes and no clock.
 
+import { isFar } from './distance.ts'
+
 /** Round trips shorter than this make no window too small, in milliseconds. */
 const shortestRoundTripMs = 1
 /**
@@ -10,8 +12,6 @@ const shortestRoundTripMs = 1
  * where so many bytes are answered in one round trip that a window of 2 MiB comes near.
  */
 const certainRoundTripMs = 5
-/** From this round trip on opening takes so long that several are opened at once, in milliseconds. */
-const farMs = 20
 const carriedBytes = 512 * 1024
 /**
  * Over a long way, bytes answered in one round trip and lane, from which on what a lane carries is the limit, and not the link or
@@ -75,12 +75,12 @@ export class Growth {
     }
     const spanMs = now - this.#boundSince
     // A first lane that is full over a long way is bound without doubt: what comes of more is measured after.
-    const isCertain = this.#lastRate === undefined && Growth.isFar(roundTripMs!)
+    const far = isFar(roundTripMs!)
+    const isCertain = this.#lastRate === undefined && far
     if (spanMs < Math.max(leastMs, (isCertain ? 1 : 3) * roundTripMs!)) return false
     const rate = (this.#done - this.#doneThen) / spanMs
-    const isFar = Growth.isFar(roundTripMs!)
-    const proof = isFar ? carriedFarBytes[direction] : roundTripMs! < certainRoundTripMs ? carriedBytes : 0
-    const needsProof = !isFar || direction === 'read' || count > 1
+    const proof = far ? carriedFarBytes[direction] : roundTripMs! < certainRoundTripMs ? carriedBytes : 0
+    const needsProof = !far || direction === 'read' || count > 1
     if (needsProof && (rate * roundTripMs!) / count < proof) {
       this.#boundSince = undefined
       return false
@@ -99,12 +99,7 @@ export class Growth {
    * opening takes ten round trips, three times as many.
    */
   static step(count: number, roundTripMs: number | undefined): number {
-    return Growth.isFar(roundTripMs ?? 0) ? 3 * count : count
-  }
-
-  /** Whether the way is so long that one opening after another would take longer than many a transfer. */
-  static isFar(roundTripMs: number): boolean {
-    return roundTripMs >= farMs
+    return isFar(roundTripMs ?? 0) ? 3 * count : count
   }
 
   /** Whether a lane is what limits the requests in it. */

@@ -164,7 +164,7 @@ export class ResilientImage implements RandomAccessFile {
     const { state, losses, restored, outage, error } = this.#recovery
     return {
       state,
-      connections: this.#lanes.connections,
+      connections: this.#lanes.owners.size,
       channels: this.#lanes.lanes.length,
       losses,
       restored,

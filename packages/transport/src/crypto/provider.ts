@@ -102,7 +102,10 @@ export interface CryptoProvider {
   ecdhKeyPair(curve: CurveName, random: RandomSource): MaybePromise<AgreementKeyPair>
   /** X coordinate, field-sized; undefined where the point is not an uncompressed point on the curve (RFC 5656 s4). */
   ecdh(curve: CurveName, secret: Uint8Array, point: Uint8Array): MaybePromise<Uint8Array | undefined>
-  /** ML-KEM-768 (FIPS 203). Key: 1184 bytes, ciphertext: 1088, secret: 2400, shared secret: 32. */
+  /**
+   * ML-KEM-768 (FIPS 203). Key: 1184 bytes, ciphertext: 1088, shared secret: 32; the secret is 2400 bytes, or its seed of 64, for
+   * the provider that made it.
+   */
   mlkem768KeyPair(random: RandomSource): MaybePromise<AgreementKeyPair>
   /** undefined where the key fails FIPS 203 s7.2's modulus check. */
   mlkem768Encapsulate(publicKey: Uint8Array, random: RandomSource): MaybePromise<Encapsulation | undefined>

@@ -1,5 +1,5 @@
 // The CryptoProvider of browsers, workers and other runtimes. WebCrypto does what it can where `crypto.subtle` is there:
-// AES-GCM, X25519, Ed25519, RSA, ECDSA verification. noble does the rest; all of it but the hashes is fetched when a
+// AES-GCM, X25519, ML-KEM, Ed25519, RSA, ECDSA verification. noble does the rest; all of it but the hashes is fetched when a
 // connection needs it, as chunks of their own. On pages without https there is no WebCrypto: then everything is noble,
 // ChaCha20-Poly1305 is preferred and RSA keys cannot be used.
 // `crypto.subtle` is touched here and in the files web-*.ts.
@@ -11,7 +11,7 @@ import { digest, hmac, timingSafeEqual } from './noble-hashes.ts'
 import type { CryptoProvider, MaybePromise } from './provider.ts'
 import { subtleAesGcm } from './web-aes-gcm.ts'
 import { subtleCurve25519 } from './web-curve25519.ts'
-import { verifyEcdsa } from './web-ecdsa.ts'
+import { subtleMlkem768 } from './web-mlkem768.ts'
 
 export interface WebCryptoOptions {
   /** Leave WebCrypto alone even where it is there: no RSA. Default false. */
@@ -26,6 +26,7 @@ export function webCrypto(options: WebCryptoOptions = {}): CryptoProvider {
 }
 
 const nobleKeys = fetched(() => import('./noble-keys.ts'))
+const ecdsa = fetched(() => import('./web-ecdsa.ts'))
 const rsa = fetched(() => import('./web-rsa.ts'))
 const fetchCiphers = fetched(() => import('./noble-ciphers.ts'))
 let fetchedCiphers: typeof import('./noble-ciphers.ts') | undefined
@@ -87,6 +88,7 @@ function withSubtle(subtle: SubtleCrypto): CryptoProvider {
     aesGcm: (key) => subtleAesGcm(subtle, key),
     x25519KeyPair,
     x25519,
+    ...subtleMlkem768(subtle),
     supportsKey: () => true,
     verify(key, hash, data, signature) {
       switch (key.type) {
@@ -95,9 +97,10 @@ function withSubtle(subtle: SubtleCrypto): CryptoProvider {
         case 'rsa':
           return rsa((web) => web.verifyRsa(subtle, key, hash, data, signature))
         case 'ecdsa':
-          return verifyEcdsa(subtle, key, hash, data, signature).then(
-            (verdict) => verdict ?? nobleCrypto.verify(key, hash, data, signature),
-          )
+          return ecdsa(async (web) => {
+            const verdict = await web.verifyEcdsa(subtle, key, hash, data, signature)
+            return verdict ?? nobleCrypto.verify(key, hash, data, signature)
+          })
       }
     },
     sign(key, hash, data) {

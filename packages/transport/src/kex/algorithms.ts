@@ -73,6 +73,17 @@ const knownHostKeys = new Set([
   ...hardwareTokenHostKeys,
 ])
 
+/** Everything that may be offered in this role, also what is not by default. */
+export function knownAlgorithms(role: 'client' | 'server'): AlgorithmOffer {
+  return {
+    kex: knownKexMethods.filter((name) => role === 'client' || kexMethod(name)?.server !== undefined),
+    hostKeys: [...knownHostKeys],
+    ciphers: knownCiphers,
+    macs: knownMacs,
+    compression: ['none'],
+  }
+}
+
 /** The default offer with the user's lists in place of ours. Throws UsageError for names we do not have. */
 export function resolveOffer(
   crypto: CryptoProvider,
@@ -80,15 +91,7 @@ export function resolveOffer(
   wanted: Partial<AlgorithmOffer> = {},
 ): AlgorithmOffer {
   const offer = { ...defaultOffer(crypto, role) }
-  const known = {
-    kex: new Set<string>(
-      knownKexMethods.filter((name) => role === 'client' || kexMethod(name)?.server !== undefined),
-    ),
-    hostKeys: knownHostKeys,
-    ciphers: new Set<string>(knownCiphers),
-    macs: new Set<string>(knownMacs),
-    compression: new Set(['none']),
-  }
+  const known = knownAlgorithms(role)
   for (const category of ['kex', 'hostKeys', 'ciphers', 'macs', 'compression'] as const) {
     const names = wanted[category]
     if (names === undefined) continue
@@ -96,9 +99,9 @@ export function resolveOffer(
       throw new UsageError(`algorithms.${category}: expected at least one name`)
     }
     for (const name of names) {
-      if (!known[category].has(name)) {
+      if (!known[category].includes(name)) {
         throw new UsageError(
-          `algorithms.${category}: ${quote(name)} is not one of ${[...known[category]].join(', ')}`,
+          `algorithms.${category}: ${quote(name)} is not one of ${known[category].join(', ')}`,
         )
       }
     }

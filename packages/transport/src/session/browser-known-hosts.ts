@@ -46,7 +46,13 @@ export class BrowserKnownHosts {
   static async open(options: BrowserKnownHostsOptions = {}): Promise<BrowserKnownHosts> {
     const factory = options.indexedDB ?? (globalThis as { indexedDB?: IDBFactory }).indexedDB
     if (factory === undefined) throw storeError('this runtime has no IndexedDB')
-    const request = factory.open(options.database ?? 'sshblock-known-hosts', 1)
+    let request: IDBOpenDBRequest
+    try {
+      request = factory.open(options.database ?? 'sshblock-known-hosts', 1)
+    } catch (error) {
+      // SecurityError: the page has no origin of its own (a sandboxed frame, data:), or storage is turned off for it.
+      throw storeError(error)
+    }
     request.onupgradeneeded = () => void request.result.createObjectStore(storeName)
     const database = await resultOf(request)
     // Another tab wants to delete it or bring a newer form: it must not wait for this one.

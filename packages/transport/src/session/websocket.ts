@@ -1,10 +1,12 @@
 // A ByteDuplex over a WebSocket: binary messages, whose borders mean nothing (RFC 6455; the `binary` sub-protocol of
-// websockify). Where the runtime has WebSocketStream (Chromium), that is used: it has back-pressure both ways.
+// websockify).
 //
-// Without it: a WebSocket takes everything at once and only tells `bufferedAmount`, without an event when it falls. So a
-// slab is given back when less than `highWaterBytes` wait, looked at on a timer and whenever a message comes (timers of
-// hidden pages fire once a second). On receive there is no back-pressure: SSH's windows bound what a peer that keeps the
-// protocol sends, and `maxHeldBytes` bounds the others.
+// A WebSocket takes everything at once and only tells `bufferedAmount`, without an event when it falls. So a slab is given
+// back when less than `highWaterBytes` wait, looked at on a timer and whenever a message comes (timers of hidden pages fire
+// once a second). On receive there is no back-pressure: SSH's windows bound what a peer that keeps the protocol sends, and
+// `maxHeldBytes` bounds the others.
+// Chromium's WebSocketStream has back-pressure both ways. It is used only for those who ask for it: Chromium 156 crashes the
+// page where the connection fails while a write waits in one, which is what happens when a relay dies.
 //
 // The core's slab is one message, up to 256 KiB: what is produced while one is on its way goes into the next.
 
@@ -53,8 +55,11 @@ export interface WebSocketDuplexOptions {
   maxHeldBytes?: number
   /** Used in place of the runtime's own classes, e.g. `WebSocket` of the `ws` package where Node has none. */
   WebSocket?: WebSocketConstructor
-  /** Used in place of the runtime's own; `false` for never. Not used where `WebSocket` is given. */
-  WebSocketStream?: WebSocketStreamConstructor | false
+  /**
+   * Used in place of a WebSocket, as `globalThis.WebSocketStream`: back-pressure on receive too. Not by default, because Chromium
+   * 156 crashes the page where the connection fails while a write waits in one.
+   */
+  WebSocketStream?: WebSocketStreamConstructor | undefined
 }
 
 /**
@@ -76,9 +81,9 @@ export async function webSocketDuplex(
   if (signal?.aborted === true) throw new AbortedError(`connecting to ${where}`, signal.reason)
   if (given instanceof URL) {
     const protocols = offeredProtocols(options)
-    const streams = options.WebSocket !== undefined ? undefined : streamConstructor(options)
-    if (streams !== undefined)
-      return openWebSocketStream(streams, { ...options, url: given.href, protocols, where })
+    const { WebSocketStream: StreamClass } = options
+    if (StreamClass !== undefined)
+      return openWebSocketStream(StreamClass, { ...options, url: given.href, protocols, where })
     return opened(construct(given, protocols, options), where, options)
   }
   return opened(given, where, options)
@@ -119,14 +124,6 @@ function offeredProtocols({ protocols = ['binary'], ticket }: WebSocketDuplexOpt
   if (!offered.every((name) => httpToken.test(name)))
     throw new UsageError('sub-protocols and tickets: expected characters of an HTTP token (RFC 9110 s5.6.2)')
   return offered
-}
-
-function streamConstructor(options: WebSocketDuplexOptions): WebSocketStreamConstructor | undefined {
-  if (options.WebSocketStream === false) return undefined
-  return (
-    options.WebSocketStream ??
-    (globalThis as { WebSocketStream?: WebSocketStreamConstructor }).WebSocketStream
-  )
 }
 
 function construct(url: URL, protocols: string[], options: WebSocketDuplexOptions): WebSocketLike {
