@@ -64,6 +64,32 @@ describe('the origin', () => {
   })
 })
 
+describe('the origin of an extension or application', () => {
+  it.each([
+    'chrome-extension://iodihamcpbpeioajjeobimgagajmlibd',
+    'moz-extension://6f2d6f5c-6a1c-4b7c-9a63-000000000000',
+    'tauri://localhost',
+    'app://localhost:8080',
+  ])('%s is let in where it is listed, and is no Host of ours', async (value) => {
+    const target = await startTarget()
+    const { port } = await startBridge({ targets: { fixed: target.name }, origins: [value] })
+    expect((await rawUpgrade(port, { Origin: value })).status).toBe(101)
+    expect((await rawUpgrade(port, { Origin: `${value}x` })).status).toBe(403)
+    expect((await rawUpgrade(port, { Origin: value, Host: value.split('/')[2] })).status).toBe(403)
+  })
+
+  it.each([
+    'chrome-extension://',
+    'chrome-extension://abc/',
+    'file://host',
+    'ws://host',
+    'app://a b',
+    'App://host',
+  ])('is not configured as %j', (text) => {
+    expect(() => createBridge({ targets: { fixed: 'a:1' }, origins: [text] })).toThrow(/origin/)
+  })
+})
+
 describe('the host', () => {
   it.each([
     ['a name that points here', 'evil.example'],

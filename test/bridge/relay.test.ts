@@ -4,8 +4,15 @@ import { EventEmitter, once } from 'node:events'
 import { connect, Socket } from 'node:net'
 import { describe, expect, it, vi } from 'vitest'
 import { WebSocket } from 'ws'
-import { gatherMs, streamingFromBytes } from '../../packages/bridge/src/limits.ts'
-import { Relay } from '../../packages/bridge/src/relay.ts'
+import {
+  drainStallMs,
+  gatherMs,
+  lingerMs,
+  maxSentMessageBytes,
+  streamingFromBytes,
+} from '../../packages/bridge/src/limits.ts'
+import { Relay, type RelayOptions } from '../../packages/bridge/src/relay.ts'
+import { registerCleanup } from '../support/cleanup.ts'
 import { echo, frame, rawUpgrade, startBridge, startTarget, until, visit } from './support/bridges.ts'
 
 const mebibyte = 1024 * 1024
@@ -83,6 +90,7 @@ describe('bytes', () => {
         firstByteTimeoutMs: never,
         idleTimeoutMs: never,
         pingIntervalMs: never,
+        heardBytes: () => 0,
         onBytes: () => {},
         onEnd: () => {},
       })
@@ -442,6 +450,33 @@ describe('a target that cannot be reached', () => {
   })
 })
 
+it('connecting keeps its deadline when the wall clock is set', async () => {
+  const target = await startTarget(echo)
+  const day = 86_400_000
+  const now = vi.spyOn(Date, 'now')
+  registerCleanup(() => now.mockRestore())
+  const { url } = await startBridge({
+    targets: { fixed: 'ssh.example.org:22' },
+    resolve: async () => ['8.8.8.8', '8.8.4.4'],
+    connectTimeoutMs: 5000,
+    connect: (address) => {
+      const socket = connect({ port: target.port, host: '127.0.0.1' })
+      if (address === '8.8.4.4') return socket
+      // Back by two months while the first address is tried: more milliseconds than a timer takes.
+      now.mockReturnValue(Date.now() - 60 * day)
+      socket.destroy(Object.assign(new Error('refused'), { code: 'ECONNREFUSED' }))
+      return socket
+    },
+  })
+  const warned = vi.fn()
+  process.on('warning', warned)
+  registerCleanup(() => void process.off('warning', warned))
+  const client = visit(url)
+  client.socket.on('open', () => client.socket.send(Buffer.from('x')))
+  await client.bytes(1)
+  expect(warned).not.toHaveBeenCalled()
+})
+
 /** A socket that never says anything. */
 function silent(socket: Socket): Socket {
   socket.on('error', () => {})
@@ -450,6 +485,183 @@ function silent(socket: Socket): Socket {
     event === 'error' || event === 'connect' ? false : emit(event, ...rest)) as typeof socket.emit
   return socket
 }
+
+/** A relay between doubles, in a time that does not pass by itself. */
+function between(options: Partial<RelayOptions> = {}) {
+  const handed: (() => void)[] = []
+  const closes: number[] = []
+  let sent = 0
+  const client = Object.assign(new EventEmitter(), {
+    send: (message: Buffer, _options: object, done: () => void) => {
+      sent += message.length
+      handed.push(done)
+    },
+    close: (code: number) => void closes.push(code),
+    terminate: vi.fn(() => client.emit('close', 1006, Buffer.alloc(0))),
+    ping: vi.fn(),
+    pause: vi.fn(),
+    resume: vi.fn(),
+  })
+  const target = Object.assign(new EventEmitter(), {
+    setNoDelay: () => {},
+    pause: () => {},
+    resume: () => {},
+    end: vi.fn(),
+    destroy: vi.fn(),
+    resetAndDestroy: vi.fn(),
+    write: vi.fn(() => true),
+    writableLength: 0,
+    destroyed: false,
+  })
+  const never = Number.POSITIVE_INFINITY
+  const onEnd = vi.fn()
+  const relay = new Relay(client as unknown as WebSocket, target as unknown as Socket, {
+    highWaterBytes: mebibyte,
+    firstByteTimeoutMs: never,
+    idleTimeoutMs: never,
+    pingIntervalMs: never,
+    heardBytes: () => 0,
+    onBytes: () => {},
+    onEnd,
+    ...options,
+  })
+  return { relay, client, target, closes, handed, onEnd, sent: () => sent }
+}
+
+describe('what is held when the target ends', () => {
+  it('is sent to a client that takes it slowly, and the close frame comes after it', () => {
+    vi.useFakeTimers()
+    try {
+      const { client, target, closes, handed, sent } = between()
+      for (let i = 0; i < 3; i++) target.emit('data', Buffer.alloc(maxSentMessageBytes))
+      target.emit('end')
+      target.emit('close')
+      expect(sent()).toBe(3 * maxSentMessageBytes)
+      while (handed.length > 0) {
+        vi.advanceTimersByTime(drainStallMs - 1)
+        expect(closes).toEqual([])
+        handed.shift()!()
+      }
+      expect(closes).toEqual([1000])
+      expect(client.terminate).not.toHaveBeenCalled()
+      // A client that never answers the close frame is given up.
+      vi.advanceTimersByTime(2 * lingerMs)
+      expect(client.terminate).toHaveBeenCalledTimes(1)
+    } finally {
+      vi.useRealTimers()
+    }
+  })
+
+  it('is dropped where the client takes nothing, and earlier when the bridge shuts down', () => {
+    vi.useFakeTimers()
+    try {
+      for (const [shutDown, afterMs] of [
+        [false, drainStallMs],
+        [true, lingerMs],
+      ] as const) {
+        const { relay, client, target, closes, onEnd } = between()
+        target.emit('data', Buffer.alloc(maxSentMessageBytes))
+        target.emit('end')
+        target.emit('close')
+        if (shutDown) relay.close(1001, 'the bridge is shutting down')
+        vi.advanceTimersByTime(afterMs - 1)
+        expect(client.terminate).not.toHaveBeenCalled()
+        vi.advanceTimersByTime(1)
+        expect(client.terminate).toHaveBeenCalledTimes(1)
+        expect(closes).toEqual([])
+        expect(onEnd).toHaveBeenCalledExactlyOnceWith(1000, 'the target closed the connection')
+      }
+    } finally {
+      vi.useRealTimers()
+    }
+  })
+
+  it('is sent to a target that takes it slowly', () => {
+    vi.useFakeTimers()
+    try {
+      const { client, target } = between()
+      target.writableLength = 3
+      client.emit('close', 1000, Buffer.alloc(0))
+      for (; target.writableLength > 1; target.writableLength--) {
+        vi.advanceTimersByTime(drainStallMs - 1)
+        expect(target.destroy).not.toHaveBeenCalled()
+      }
+      vi.advanceTimersByTime(2 * drainStallMs)
+      expect(target.destroy).toHaveBeenCalled()
+    } finally {
+      vi.useRealTimers()
+    }
+  })
+})
+
+it('ends of both sides in one turn of the event loop leave nothing behind', async () => {
+  const target = await startTarget()
+  const socket = connect(target.port, '127.0.0.1')
+  await once(socket, 'connect')
+  const client = Object.assign(new EventEmitter(), { close: () => {}, terminate: () => {}, resume: () => {} })
+  const never = Number.POSITIVE_INFINITY
+  const ended = new Promise<number>((onEnd) => {
+    const relay = new Relay(client as unknown as WebSocket, socket, {
+      highWaterBytes: mebibyte,
+      firstByteTimeoutMs: never,
+      idleTimeoutMs: never,
+      pingIntervalMs: never,
+      heardBytes: () => 0,
+      onBytes: () => {},
+      onEnd,
+    })
+    relay.close(1001, 'the bridge is shutting down')
+  })
+  client.emit('close', 1006, Buffer.alloc(0))
+  expect(await ended).toBe(1001)
+  expect(socket.closed).toBe(true)
+})
+
+describe('a sign of life', () => {
+  it.each([
+    ['a pong', (client: EventEmitter) => void client.emit('pong')],
+    [
+      'a message before its pong',
+      (client: EventEmitter) => void client.emit('message', Buffer.from('x'), true),
+    ],
+    ['a part of a message', (_: EventEmitter, hear: () => void) => hear()],
+  ])('is %s', (_, live) => {
+    vi.useFakeTimers()
+    try {
+      let heard = 0
+      const { client } = between({ pingIntervalMs: 100, heardBytes: () => heard })
+      for (let i = 0; i < 5; i++) {
+        vi.advanceTimersByTime(100)
+        expect(client.ping).toHaveBeenCalledTimes(i + 1)
+        live(client, () => heard++)
+      }
+      vi.advanceTimersByTime(200)
+      expect(client.terminate).toHaveBeenCalledTimes(1)
+    } finally {
+      vi.useRealTimers()
+    }
+  })
+
+  it('is not missed of a client that was not read', () => {
+    vi.useFakeTimers()
+    try {
+      const { client, target } = between({ pingIntervalMs: 100 })
+      vi.advanceTimersByTime(100)
+      expect(client.ping).toHaveBeenCalledTimes(1)
+      target.write.mockReturnValue(false)
+      target.writableLength = mebibyte
+      client.emit('message', Buffer.from('x'), true)
+      expect(client.pause).toHaveBeenCalledTimes(1)
+      vi.advanceTimersByTime(550)
+      target.emit('drain')
+      vi.advanceTimersByTime(50)
+      expect(client.terminate).not.toHaveBeenCalled()
+      expect(client.ping).toHaveBeenCalledTimes(2)
+    } finally {
+      vi.useRealTimers()
+    }
+  })
+})
 
 describe('deadlines', () => {
   it('for the first byte of the client', async () => {

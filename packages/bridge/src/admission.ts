@@ -24,7 +24,8 @@ export class Admission {
     for (const origin of origins) checkOrigin(origin)
     this.#origins = new Set(origins)
     // A page and the bridge that serves it have one host.
-    this.#hosts = new Set([...origins.map((origin) => new URL(origin).host), ...hosts.map(normalHost)])
+    const pages = origins.map((origin) => new URL(origin)).filter(({ protocol }) => isWeb.test(protocol))
+    this.#hosts = new Set([...pages.map(({ host }) => host), ...hosts.map(normalHost)])
     this.#allowMissingOrigin = allowMissingOrigin
   }
 
@@ -53,8 +54,17 @@ export class Admission {
 
 const loopbackAddress = /^(127\.\d+\.\d+\.\d+|::1|::ffff:127\.\d+\.\d+\.\d+)$/
 
+const isWeb = /^https?:$/
+/**
+ * Extensions and applications that embed a browser have schemes of their own: 'chrome-extension://ID', 'tauri://localhost'.
+ * The URL standard calls the origin of such a URL opaque; what is sent is scheme and host (RFC 6454 s6.2).
+ */
+const otherOrigin = /^(?!https?:|wss?:|file:|ftp:)[a-z][a-z0-9+.-]*:\/\/[a-z0-9][a-z0-9._-]*(:[1-9]\d{0,4})?$/
+
 function checkOrigin(origin: string): void {
-  if (!URL.canParse(origin) || new URL(origin).origin !== origin || origin === 'null') {
+  const isPage =
+    URL.canParse(origin) && new URL(origin).origin === origin && isWeb.test(new URL(origin).protocol)
+  if (!isPage && !otherOrigin.test(origin)) {
     throw new UsageError(
       `origin: expected what a browser sends, such as https://app.example.org, got ${quote(origin)}`,
     )

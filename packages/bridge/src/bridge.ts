@@ -8,6 +8,7 @@ import type { Duplex } from 'node:stream'
 import { safeText, UsageError } from '@sshblock/transport/errors'
 import { type WebSocket, WebSocketServer } from 'ws'
 import { clientKey } from './address.ts'
+import { authenticateVisitor } from './authentication.ts'
 import { clientAddress } from './client-address.ts'
 import { type CloseCode, closeCode, closeReason, Refusal } from './close-codes.ts'
 import { dial } from './dial.ts'
@@ -15,6 +16,8 @@ import type { BridgeEvent, BridgeStatistics } from './events.ts'
 import * as limits from './limits.ts'
 import { type BridgeOptions, type BridgeSettings, bridgeSettings } from './options.ts'
 import { Relay } from './relay.ts'
+import { takeRequestsFirst } from './request-precedence.ts'
+import { limitSocketsPerAddress } from './socket-limit.ts'
 import type { FoundTarget, Target } from './target.ts'
 
 export interface BridgeAddress {
@@ -41,10 +44,14 @@ export function createBridge(options: BridgeOptions): Bridge {
 interface Connection {
   readonly number: number
   readonly client: WebSocket
+  /** Below `client`. */
+  readonly socket: Duplex
   readonly remoteAddress: string
   readonly gone: AbortController
   target: FoundTarget | undefined
   relay: Relay | undefined
+  /** What the client was told where it was turned away: it may answer with any code, or none. */
+  refusal: { readonly code: CloseCode; readonly reason: string } | undefined
   bytesToTarget: number
   bytesToClient: number
 }
@@ -54,7 +61,7 @@ export class Bridge {
   readonly #webSockets: WebSocketServer
   readonly #connections = new Set<Connection>()
   readonly #perAddress = new Map<string, number>()
-  readonly #servers = new Set<Server>()
+  readonly #detach: (() => void)[] = []
   #ownServer: Server | undefined
   #numbered = 0
   #connected = 0
@@ -117,25 +124,37 @@ export class Bridge {
     const remoteAddress = clientAddress(request, trustedProxies)
     if ('setNoDelay' in socket) (socket as Socket).setNoDelay(true)
     this.#webSockets.handleUpgrade(request, socket, head, (client) =>
-      this.#welcome(client, request, remoteAddress),
+      this.#welcome(client, socket, request, remoteAddress),
     )
   }
 
   /**
    * Takes the upgrade requests of a server whose path begins with `pathPrefix`, and the GET of `healthPath`. Other
-   * requests are left to the server's other listeners. The server stays the caller's: `close` takes the listeners off.
+   * requests are left to the server's other listeners; those that are there are not told of what the bridge answers. The
+   * server stays the caller's: `close` takes the bridge off it.
    */
   attach(server: Server): void {
     if (this.#closing !== undefined) throw new UsageError('the bridge is closed')
-    this.#servers.add(server)
     server.on('upgrade', this.#onUpgrade)
-    server.on('request', this.handleRequest)
+    const giveBack = takeRequestsFirst(server, this.handleRequest)
+    this.#detach.push(() => {
+      server.off('upgrade', this.#onUpgrade)
+      giveBack()
+    })
   }
 
   readonly #onUpgrade = (request: IncomingMessage, socket: Duplex, head: Buffer): void => {
     // What is not ours is for another listener; where there is none, somebody has to answer.
     const isAlone = (socket as { server?: Server }).server?.listenerCount('upgrade') === 1
-    if (isAlone || this.#isOurs(request)) this.handleUpgrade(request, socket, head)
+    if (isAlone || this.#isOurs(request)) {
+      this.handleUpgrade(request, socket, head)
+      return
+    }
+    // Where each of several takes it for another's, it would stay open for ever: Node has no deadline after an upgrade.
+    const timer = setTimeout(() => {
+      if ((socket as Partial<Socket>).bytesWritten === 0) this.#refuse(request, socket, 404, 'path')
+    }, this.#settings.handshakeTimeoutMs).unref()
+    socket.once('close', () => clearTimeout(timer))
   }
 
   /** Answers the GET of `healthPath`; returns whether it did. */
@@ -172,12 +191,13 @@ export class Bridge {
         this.#closing === undefined ? 'the bridge listens already' : 'the bridge is closed',
       )
     }
+    const { handshakeTimeoutMs, maxConnections, maxConnectionsPerAddress, trustedProxies } = this.#settings
     const server = createServer(
       {
         maxHeaderSize: limits.maxHeaderBytes,
-        headersTimeout: 10_000,
-        requestTimeout: 10_000,
-        connectionsCheckingInterval: 2000,
+        headersTimeout: handshakeTimeoutMs,
+        requestTimeout: handshakeTimeoutMs,
+        connectionsCheckingInterval: Math.min(2000, Math.ceil(handshakeTimeoutMs / 4)),
         noDelay: true,
       },
       (request, response) => {
@@ -185,7 +205,11 @@ export class Bridge {
       },
     )
     server.on('upgrade', this.handleUpgrade)
-    server.maxConnections = this.#settings.maxConnections + 2 * limits.refusalSlots
+    server.maxConnections = maxConnections + 2 * limits.refusalSlots
+    const maxSockets = maxConnectionsPerAddress + limits.moreSocketsPerAddress
+    limitSocketsPerAddress(server, maxSockets, trustedProxies, () => {
+      this.#refused++
+    })
     this.#ownServer = server
     await new Promise<void>((resolve, reject) => {
       server.once('error', (error) => {
@@ -214,10 +238,7 @@ export class Bridge {
     const server = this.#ownServer
     const stopped = server === undefined ? undefined : new Promise((resolve) => server.close(resolve))
     server?.closeAllConnections()
-    for (const other of this.#servers) {
-      other.off('upgrade', this.#onUpgrade)
-      other.off('request', this.handleRequest)
-    }
+    for (const detach of this.#detach.splice(0)) detach()
     for (const connection of this.#connections) {
       if (connection.relay !== undefined)
         connection.relay.close(closeCode.goingAway, 'the bridge is shutting down')
@@ -247,6 +268,7 @@ export class Bridge {
     reason: 'host' | 'origin' | 'connections' | 'path',
   ): void {
     this.#refused++
+    socket.on('error', () => socket.destroy())
     const text = { 403: 'Forbidden', 404: 'Not Found', 503: 'Service Unavailable' }[status]
     socket.end(`HTTP/1.1 ${status} ${text}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`, () =>
       socket.destroy(),
@@ -255,14 +277,16 @@ export class Bridge {
     this.#tell({ type: 'refused', remoteAddress, status, reason })
   }
 
-  #welcome(client: WebSocket, request: IncomingMessage, remoteAddress: string): void {
+  #welcome(client: WebSocket, socket: Duplex, request: IncomingMessage, remoteAddress: string): void {
     const connection: Connection = {
       number: ++this.#numbered,
       client,
+      socket,
       remoteAddress,
       gone: new AbortController(),
       target: undefined,
       relay: undefined,
+      refusal: undefined,
       bytesToTarget: 0,
       bytesToClient: 0,
     }
@@ -271,7 +295,9 @@ export class Bridge {
     client.on('error', () => {})
     client.on('close', (code, reason) => {
       connection.gone.abort()
-      if (connection.relay === undefined) this.#ended(connection, code, reason.toString())
+      if (connection.relay !== undefined) return
+      const { refusal } = connection
+      this.#ended(connection, refusal?.code ?? code, refusal?.reason ?? reason.toString())
     })
     client.pause()
     this.#join(connection, request).catch((error: unknown) => {
@@ -295,7 +321,8 @@ export class Bridge {
       throw new Refusal(closeCode.noTarget, 'a query is not taken: tickets go into the sub-protocol')
     const target = settings.findTarget(path)
     connection.target = target
-    await this.#authenticate(connection, request, path, target)
+    const visitor = { request, target: plain(target), remoteAddress, signal: gone.signal }
+    await authenticateVisitor(settings, path, visitor)
     const socket = await dial(target, { ...settings, signal: gone.signal })
     if (gone.signal.aborted) {
       socket.on('error', () => {})
@@ -305,6 +332,7 @@ export class Bridge {
     this.#connected++
     connection.relay = new Relay(client, socket, {
       ...settings,
+      heardBytes: () => (connection.socket as Partial<Socket>).bytesRead ?? 0,
       onBytes: (direction, count) => {
         if (direction === 'toTarget') {
           connection.bytesToTarget += count
@@ -319,44 +347,11 @@ export class Bridge {
     this.#tell({ type: 'connected', connection: connection.number, remoteAddress, target: plain(target) })
   }
 
-  async #authenticate(
-    connection: Connection,
-    request: IncomingMessage,
-    path: string,
-    target: Target,
-  ): Promise<void> {
-    const { tickets, authenticate, authenticateTimeoutMs } = this.#settings
-    const ticket = ticketOf(request)
-    if (tickets !== undefined && (ticket === undefined || !tickets.redeem(ticket, path))) {
-      throw new Refusal(
-        closeCode.unauthorized,
-        'a ticket is needed: it is missing, used, expired or for another target',
-      )
-    }
-    if (authenticate === undefined) return
-    const { remoteAddress, gone } = connection
-    let timer: NodeJS.Timeout | undefined
-    const tooLate = new Promise<never>((_, reject) => {
-      timer = setTimeout(
-        () => reject(new Refusal(closeCode.timeout, 'authentication took too long')),
-        authenticateTimeoutMs,
-      )
-    })
-    try {
-      const visitor = { request, ticket, target: plain(target), remoteAddress, signal: gone.signal }
-      // Anything but true is a no, also where the hook is not typed.
-      if ((await Promise.race([authenticate(visitor), tooLate])) === true) return
-    } catch (error) {
-      if (error instanceof Refusal) throw error
-    } finally {
-      clearTimeout(timer)
-    }
-    throw new Refusal(closeCode.unauthorized, 'not let in')
-  }
-
   /** Says why, and lets nothing in any more. The count goes down when the WebSocket is closed. */
-  #turnAway({ client }: Connection, code: CloseCode, reason: string): void {
+  #turnAway(connection: Connection, code: CloseCode, reason: string): void {
+    const { client } = connection
     if (client.readyState !== client.OPEN) return
+    connection.refusal = { code, reason }
     if (code !== closeCode.goingAway) this.#refused++
     client.close(code, closeReason(reason))
     client.resume()
@@ -389,15 +384,4 @@ export class Bridge {
 
 function plain({ host, port }: Target): Target {
   return { host, port }
-}
-
-/** The ticket that a request shows; undefined where it shows none, or several. */
-function ticketOf(request: IncomingMessage): string | undefined {
-  const offered = (request.headers['sec-websocket-protocol'] ?? '').split(',').map((name) => name.trim())
-  const bearer = /^Bearer +(\S+)$/i.exec(request.headers.authorization ?? '')?.[1]
-  const shown = offered
-    .filter((name) => name.startsWith('ticket.'))
-    .map((name) => name.slice('ticket.'.length))
-  if (bearer !== undefined) shown.push(bearer)
-  return shown.length === 1 ? shown[0] : undefined
 }

@@ -9,7 +9,7 @@ import { isWithin, type Network, parseAddress } from './address.ts'
  */
 export function clientAddress(request: IncomingMessage, trustedProxies: readonly Network[]): string {
   const peer = plainAddress(request.socket.remoteAddress ?? 'unknown')
-  if (!isTrusted(peer, trustedProxies)) return peer
+  if (!isTrustedProxy(peer, trustedProxies)) return peer
   const header = request.headers['x-forwarded-for']
   const forwarded = (Array.isArray(header) ? header.join(',') : (header ?? ''))
     .split(',')
@@ -18,13 +18,14 @@ export function clientAddress(request: IncomingMessage, trustedProxies: readonly
   for (const entry of forwarded.reverse()) {
     if (parseAddress(entry) === undefined) break
     client = plainAddress(entry)
-    if (!isTrusted(client, trustedProxies)) break
+    if (!isTrustedProxy(client, trustedProxies)) break
   }
   return client
 }
 
-function isTrusted(address: string, trustedProxies: readonly Network[]): boolean {
-  const bytes = parseAddress(address)
+/** Whether an address is that of one of our reverse proxies. */
+export function isTrustedProxy(address: string, trustedProxies: readonly Network[]): boolean {
+  const bytes = parseAddress(plainAddress(address))
   return bytes !== undefined && trustedProxies.some((network) => isWithin(bytes, network))
 }
 

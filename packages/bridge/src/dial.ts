@@ -43,11 +43,11 @@ const loopback = [parseNetwork('127.0.0.0/8')!, parseNetwork('::1')!]
  */
 export async function dial(target: FoundTarget, options: DialOptions): Promise<Socket> {
   const addresses = await allowedAddresses(target, options)
-  const deadline = Date.now() + options.connectTimeoutMs
+  const deadline = performance.now() + options.connectTimeoutMs
   let failure: unknown
   for (const [index, address] of addresses.entries()) {
     // An address that does not answer leaves time for those after it.
-    const timeoutMs = Math.max(1, (deadline - Date.now()) / (addresses.length - index))
+    const timeoutMs = Math.max(1, (deadline - performance.now()) / (addresses.length - index))
     try {
       return await connected(options.connect(address, target.port), timeoutMs, options.signal)
     } catch (error) {

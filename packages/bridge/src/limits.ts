@@ -24,17 +24,22 @@ export const maxPathLength = 512
 export const maxAddresses = 8
 /** Sockets that may exist beyond `maxConnections`, being told why they are refused. */
 export const refusalSlots = 64
+/** TCP connections that one address may have beyond `maxConnectionsPerAddress`: to be told so, for the health path, idle ones. */
+export const moreSocketsPerAddress = 16
 
 export const defaultHighWaterBytes = 512 * 1024
 export const defaultMaxConnections = 1024
 export const defaultMaxConnectionsPerAddress = 64
+export const defaultHandshakeTimeoutMs = 10_000
 export const defaultAuthenticateTimeoutMs = 15_000
 export const defaultConnectTimeoutMs = 15_000
 export const defaultFirstByteTimeoutMs = 30_000
 export const defaultIdleTimeoutMs = 30 * 60_000
 /** Below the 60 s after which proxies usually drop a silent connection. */
 export const defaultPingIntervalMs = 25_000
-/** How long the closing handshake, and bytes that were written before, may take. */
+/** How long the closing handshake may take. */
 export const lingerMs = 5000
+/** How long what was received before one end's orderly end may wait for the other to take some of it. */
+export const drainStallMs = 60_000
 /** How long a target that was sent everything, and our FIN, may keep its half open. */
 export const targetLingerMs = 250

@@ -23,7 +23,10 @@ export interface BridgeVisitor {
 
 export interface BridgeOptions {
   readonly targets: BridgeTargets
-  /** Pages that may connect, exactly as a browser names them: 'https://app.example.org', with the port where it is not the usual one. */
+  /**
+   * Pages that may connect, exactly as a browser names them: 'https://app.example.org', with the port where it is not the
+   * usual one; 'chrome-extension://abc...' for an extension.
+   */
   readonly origins: readonly string[]
   /** Lets in requests without an Origin: programs, which can send any Origin they like. Default false. */
   readonly allowMissingOrigin?: boolean
@@ -49,10 +52,15 @@ export interface BridgeOptions {
   readonly trustedProxies?: readonly string[]
   /** Default 1024. */
   readonly maxConnections?: number
-  /** From one IPv4 address or IPv6 /64; default 64. */
+  /** From one IPv4 address or IPv6 /64; default 64. The bridge's own server drops TCP connections beyond it too, silent ones included. */
   readonly maxConnectionsPerAddress?: number
   /** Bytes held in each direction of a connection for an end that does not take them; default 512 KiB. */
   readonly highWaterBytes?: number
+  /**
+   * How long a request may take to come, in milliseconds; default 10 000. For the bridge's own server: another one has
+   * `headersTimeout`. There an upgrade that nobody answers is refused after this time.
+   */
+  readonly handshakeTimeoutMs?: number
   /** How long `authenticate` may take, in milliseconds; default 15 000. */
   readonly authenticateTimeoutMs?: number
   /** How long resolving, and how long connecting may take, in milliseconds; default 15 000. */
@@ -84,6 +92,7 @@ export interface BridgeSettings {
   readonly maxConnections: number
   readonly maxConnectionsPerAddress: number
   readonly highWaterBytes: number
+  readonly handshakeTimeoutMs: number
   readonly authenticateTimeoutMs: number
   readonly connectTimeoutMs: number
   readonly firstByteTimeoutMs: number
@@ -122,6 +131,11 @@ export function bridgeSettings(options: BridgeOptions): BridgeSettings {
       limits.defaultMaxConnectionsPerAddress,
     ),
     highWaterBytes: count('highWaterBytes', options.highWaterBytes, limits.defaultHighWaterBytes),
+    handshakeTimeoutMs: duration(
+      'handshakeTimeoutMs',
+      options.handshakeTimeoutMs,
+      limits.defaultHandshakeTimeoutMs,
+    ),
     authenticateTimeoutMs: duration(
       'authenticateTimeoutMs',
       options.authenticateTimeoutMs,

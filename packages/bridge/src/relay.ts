@@ -12,13 +12,22 @@
 import type { Socket } from 'node:net'
 import type { RawData, WebSocket } from 'ws'
 import { type CloseCode, closeCode, closeReason } from './close-codes.ts'
-import { gatherMs, lingerMs, maxSentMessageBytes, streamingFromBytes, targetLingerMs } from './limits.ts'
+import {
+  drainStallMs,
+  gatherMs,
+  lingerMs,
+  maxSentMessageBytes,
+  streamingFromBytes,
+  targetLingerMs,
+} from './limits.ts'
 
 export interface RelayOptions {
   readonly highWaterBytes: number
   readonly firstByteTimeoutMs: number
   readonly idleTimeoutMs: number
   readonly pingIntervalMs: number
+  /** Bytes read from the client's socket so far, those of a message that is not whole yet too; 0 where nobody counts. */
+  readonly heardBytes: () => number
   /** Told how many bytes passed. */
   readonly onBytes: (direction: 'toTarget' | 'toClient', count: number) => void
   /** Told once, when nothing of it is left. `code` is what the client was told, or what it told. */
@@ -45,7 +54,11 @@ export class Relay {
   #deadline: NodeJS.Timeout | undefined
   #linger: NodeJS.Timeout | undefined
   readonly #pinger: NodeJS.Timeout | undefined
-  #pongAwaited = false
+  /** Messages and pongs of the client. */
+  #heard = 0
+  /** What had been heard of the client when it was pinged. */
+  #pingedAt: number | undefined
+  #patienceMs = drainStallMs
 
   /** @param client open and paused; @param target connected, nothing of it read yet */
   constructor(client: WebSocket, target: Socket, options: RelayOptions) {
@@ -56,18 +69,22 @@ export class Relay {
     target.setNoDelay(true)
     target.on('data', this.#onTargetData)
     target.on('drain', this.#onDrain)
-    target.on('end', () => this.close(closeCode.ended, 'the target closed the connection'))
+    target.on('end', () => this.close(closeCode.ended, 'the target closed the connection', drainStallMs))
     target.on('error', (error: NodeJS.ErrnoException) =>
-      this.close(closeCode.targetReset, `the connection to the target broke: ${error.code ?? 'unknown'}`),
+      this.close(
+        closeCode.targetReset,
+        `the connection to the target broke: ${error.code ?? 'unknown'}`,
+        drainStallMs,
+      ),
     )
     target.on('close', () => {
       this.#targetGone = true
-      this.close(closeCode.ended, 'the target closed the connection')
+      this.close(closeCode.ended, 'the target closed the connection', drainStallMs)
       this.#over()
     })
     client.on('message', this.#onMessage)
     client.on('pong', () => {
-      this.#pongAwaited = false
+      this.#heard++
     })
     client.on('close', (code, reason) => this.#onClientClose(code, reason.toString()))
     this.#setDeadline(options.firstByteTimeoutMs)
@@ -85,18 +102,29 @@ export class Relay {
     return this.#queuedBytes + this.#sentBytes + this.#target.writableLength
   }
 
-  /** Ends both connections, after what was received for the client has been sent to it. First one wins. */
-  close(code: CloseCode, reason: string): void {
-    if (this.#closing !== undefined) return
-    this.#closing = { code, reason: closeReason(reason) }
-    this.#stopTimers()
-    this.#flush()
-    this.#client.close(this.#closing.code, this.#closing.reason)
-    // The answer to the close frame is not seen by a WebSocket that is not read.
-    this.#client.resume()
-    this.#target.end()
-    this.#target.resume()
+  /**
+   * Ends both connections, after what was received for them has been sent. First one wins.
+   * @param patienceMs how long an end may take nothing of what is held for it
+   */
+  close(code: CloseCode, reason: string, patienceMs = lingerMs): void {
+    this.#patienceMs = Math.min(this.#patienceMs, patienceMs)
+    if (this.#closing === undefined) {
+      this.#closing = { code, reason: closeReason(reason) }
+      this.#stopTimers()
+      this.#flush()
+      if (this.#sentBytes === 0) this.#sayClose()
+      // The answer to the close frame, and an end before it, is not seen by a WebSocket that is not read.
+      this.#client.resume()
+      this.#target.end()
+      this.#target.resume()
+    }
     this.#giveUpLater()
+  }
+
+  /** Begins the closing handshake, for which `ws` has a deadline: so not before the bytes are sent. */
+  #sayClose(): void {
+    const { code, reason } = this.#closing!
+    this.#client.close(code, reason)
   }
 
   /** Ends both at once. */
@@ -145,6 +173,10 @@ export class Relay {
         this.#sentBytes -= bytes
         if (error !== undefined && error !== null) return
         this.#lastActivity = performance.now()
+        if (this.#closing !== undefined && !this.#clientGone && this.#sentBytes === 0) {
+          this.#sayClose()
+          this.#giveUpLater()
+        }
         if (this.#queuedBytes + this.#sentBytes < this.#options.highWaterBytes) this.#target.resume()
       })
     }
@@ -158,6 +190,7 @@ export class Relay {
     }
     // A server-side WebSocket gives one Buffer unless told otherwise.
     const bytes = data as Buffer
+    this.#heard++
     if (bytes.length === 0) return
     this.#lastActivity = performance.now()
     this.#unaskedBytes = 0
@@ -198,7 +231,9 @@ export class Relay {
     }
     this.#target.resume()
     if (!isClean) {
-      this.#target.resetAndDestroy()
+      // A FIN of ours may be on its way: Node cannot reset then, and would never say that the socket is closed.
+      if (this.#target.writableEnded) this.#target.destroy()
+      else this.#target.resetAndDestroy()
     } else {
       // Nobody is left to read what a target says that keeps its half open.
       this.#target.end(() => {
@@ -208,9 +243,18 @@ export class Relay {
     this.#giveUpLater()
   }
 
+  /** Ends both at once where nothing moves: neither what is held for an end, nor the closing handshake. */
   #giveUpLater(): void {
-    if (this.#linger !== undefined) return
-    this.#linger = setTimeout(() => this.terminate(), lingerMs)
+    clearTimeout(this.#linger)
+    if (this.#clientGone && this.#targetGone) return
+    const held = this.heldBytes
+    this.#linger = setTimeout(
+      () => {
+        if (this.heldBytes < held) this.#giveUpLater()
+        else this.terminate()
+      },
+      held > 0 ? this.#patienceMs : lingerMs,
+    )
     this.#linger.unref()
   }
 
@@ -243,12 +287,14 @@ export class Relay {
   /** Keeps proxies from dropping a silent connection, and finds clients that vanished without a word. */
   #ping(): void {
     // A client that we do not read cannot be heard; the idle deadline is for that.
-    if (this.#pongAwaited && !this.#clientPaused && this.#sentBytes === 0) {
+    if (this.#sentBytes > 0 || this.#clientPaused) return
+    const heard = this.#heard + this.#options.heardBytes()
+    // Anything is a sign of life: behind a slow line the pong comes after all that the client had to send.
+    if (this.#pingedAt === heard) {
       this.#client.terminate()
       return
     }
-    if (this.#sentBytes > 0 || this.#clientPaused) return
-    this.#pongAwaited = true
+    this.#pingedAt = heard
     this.#client.ping()
   }
 
