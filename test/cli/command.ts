@@ -14,7 +14,8 @@ import { needsPrograms, type Requirement } from '../support/requirements.ts'
 import { tempDir } from '../support/temp-dir.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
-const main = join(root, 'packages/cli/dist/bundle/main.js')
+/** For node. */
+export const main = join(root, 'packages/cli/dist/bundle/main.js')
 const series = fileURLToPath(new URL('series.mjs', import.meta.url))
 
 export function needsPty(): Requirement {
@@ -59,6 +60,10 @@ export async function homeFor(peer: Peer, options: HomeOptions = {}): Promise<Ho
 export interface CommandOptions {
   readonly home?: Home
   readonly input?: string | Uint8Array
+  /** Stdin has no end behind `input`. */
+  readonly openInput?: boolean
+  /** Where the command runs. */
+  readonly cwd?: string
   readonly env?: Readonly<Record<string, string | undefined>>
   readonly timeoutMs?: number
 }
@@ -95,6 +100,7 @@ export function start(args: readonly string[], options: CommandOptions = {}): Ru
   // A session of its own: there is no terminal that could be asked, wherever the tests run.
   const child = spawn(process.execPath, [main, ...args], {
     env: environment(options),
+    cwd: options.cwd,
     detached: true,
   })
   registerCleanup(
@@ -111,7 +117,8 @@ export function start(args: readonly string[], options: CommandOptions = {}): Ru
     stderr += text
   })
   child.stdin.on('error', () => {})
-  child.stdin.end(options.input ?? '')
+  if (options.openInput === true) child.stdin.write(options.input ?? '')
+  else child.stdin.end(options.input ?? '')
   const finished = new Promise<Outcome>((resolve, reject) => {
     child.on('error', reject)
     child.on('close', (code) => {

@@ -79,6 +79,19 @@ const cases: readonly Case[] = [
     hosts: ['j', 'c', 'd'],
   },
   {
+    name: 'the command of ProxyCommand is the rest of its line, with the quotes in it',
+    config: [
+      'Host cloud',
+      `  ProxyCommand sh -c "start --target %h --document X --parameters 'portNumber=%p'"`,
+      'Host eq',
+      `  ProxyCommand = sh -c 'exec nc "%h"   "%p"' # still the command`,
+      'Host tab',
+      '\tproxycommand\t"/usr/bin/my proxy" %h:%p  ',
+      '',
+    ].join('\n'),
+    hosts: ['cloud', 'eq', 'tab'],
+  },
+  {
     name: 'what is said by options comes before all files',
     config: 'Host o\n Port 1\n User file\n',
     overrides: ['Port=4444', 'User option', 'StrictHostKeyChecking=accept-new'],

@@ -39,12 +39,14 @@ describe('a list of algorithms', () => {
   test.each([
     ['c,a', ['c', 'a']],
     ['unknown,b-1', ['b-1']],
-    ['unknown', ['unknown']],
-    ['+x,a', ['a', 'b-1', 'b-2', 'c', 'x']],
-    ['-b-*', ['a', 'c']],
-    ['^c,x', ['c', 'x', 'a', 'b-1', 'b-2']],
-  ])('%s', (written, expected) => {
-    expect(algorithmList(written, defaults)).toEqual(expected)
+    ['unknown', []],
+    ['b-*,x', ['b-1', 'b-2', 'x']],
+    ['+x,a,unknown', ['a', 'b-1', 'b-2', 'c', 'x']],
+    ['+unknown', ['a', 'b-1', 'b-2', 'c']],
+    ['-b-*,unknown', ['a', 'c']],
+    ['^c,unknown,x', ['c', 'x', 'a', 'b-1', 'b-2']],
+  ])('%s, of which what we do not have is left out', (written, expected) => {
+    expect(algorithmList(written, defaults, [...defaults, 'x'])).toEqual(expected)
   })
 })
 

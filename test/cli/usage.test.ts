@@ -101,7 +101,11 @@ test('as a program too', async () => {
 })
 
 test('failures of the connection are one line and 255', async () => {
-  const refused = await sshblock(['ls', '-F', 'none', 'ssh://127.0.0.1:1/'])
+  const [refused, byOption] = await sshblockSeries([
+    ['ls', '-F', 'none', 'ssh://127.0.0.1:1/'],
+    ['ls', '-F', 'none', '-P', '1', '-o', 'Ciphers=+rot13', '127.0.0.1:'],
+  ])
+  expect(byOption?.stderr).toMatch("cannot connect to '127.0.0.1:': 127.0.0.1:1 refused the connection")
   expect(refused).toMatchObject({
     code: 255,
     stderr:
@@ -111,17 +115,23 @@ test('failures of the connection are one line and 255', async () => {
 
 test('settings that cannot be used are one line and 255, as with ssh', async () => {
   const missing = join(tempDir(), 'config')
-  const [port, file] = await sshblockSeries([
+  const [port, file, cipher] = await sshblockSeries([
     ['ls', '-F', 'none', '-o', 'Port=x', 'h:'],
     ['ls', '-F', missing, 'h:'],
+    ['ls', '-F', 'none', '-P', '1', '-o', 'Ciphers=rot13', '127.0.0.1:'],
   ])
   expect(port).toMatchObject({
     code: 255,
     stderr: 'sshblock: cannot connect to \'h:\': Port "x": expected a number from 1 to 65535\n',
   })
-  expect(file?.stderr).toBe(
-    `sshblock: cannot connect to 'h:': cannot read "${missing}": there is no such file\n`,
-  )
+  expect(file).toMatchObject({
+    code: 255,
+    stderr: `sshblock: cannot connect to 'h:': cannot read "${missing}": there is no such file\n`,
+  })
+  expect(cipher).toMatchObject({
+    code: 255,
+    stderr: expect.stringMatching(/ciphers "rot13" leaves nothing of what there is: \S+, /),
+  })
 })
 
 test('every command has help with examples of itself, on stdout', async () => {

@@ -17,9 +17,23 @@ export function printLine(invocation: Invocation, text: string): void {
   invocation.stdout.write(`${text}\n`)
 }
 
+/** Terminals on which something is drawn that lines have to take the place of. */
+const drawnOn = new WeakSet<NodeJS.WriteStream>()
+
+/** Says whether a bar, or the like, is in the line where the cursor is. */
+export function setDrawn(stream: NodeJS.WriteStream, drawn: boolean): void {
+  if (drawn) drawnOn.add(stream)
+  else drawnOn.delete(stream)
+}
+
+/** What to write before a line so that it stands alone. */
+export function lineStart(stream: NodeJS.WriteStream): string {
+  return drawnOn.has(stream) ? '\r\u001b[K' : ''
+}
+
 /** A line for the person at the terminal. */
-export function tell(invocation: Invocation, text: string): void {
-  invocation.stderr.write(`sshblock: ${text}\n`)
+export function tell({ stderr }: Invocation, text: string): void {
+  stderr.write(`${lineStart(stderr)}sshblock: ${text}\n`)
 }
 
 /** Results as JSON. */

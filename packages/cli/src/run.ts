@@ -3,7 +3,7 @@
 import { setMaxListeners } from 'node:events'
 import { existsSync, readFileSync } from 'node:fs'
 import { safeText } from '@sshblock/transport/errors'
-import type { Invocation } from './invocation.ts'
+import { type Invocation, lineStart } from './invocation.ts'
 import { runProgram } from './program.ts'
 import { Questions } from './questions.ts'
 import { exitStatus, UsageProblem } from './usage-problem.ts'
@@ -23,7 +23,10 @@ export async function run(args: readonly string[]): Promise<number> {
   const interrupt = (signal: keyof typeof signals): void => {
     const status = 128 + signals[signal]
     // Whoever asks twice does not want to wait for an orderly end.
-    if (interruptedBy !== undefined) process.exit(status)
+    if (interruptedBy !== undefined) {
+      stderr.write(lineStart(stderr))
+      process.exit(status)
+    }
     interruptedBy = status
     abort.abort(new Error('interrupted'))
   }
@@ -32,15 +35,22 @@ export async function run(args: readonly string[]): Promise<number> {
     process.on(signal, handler)
     return () => process.off(signal, handler)
   })
-  // Whoever reads our output may have seen enough (head, less): that is no failure to talk about.
+  let outputError: Error | undefined
   const onOutputError = (error: NodeJS.ErrnoException): void => {
+    // Whoever reads our output may have seen enough (head, less): that is no failure to talk about.
     if (error.code === 'EPIPE') process.exit(exitStatus.failure)
+    outputError ??= error
   }
   stdout.on('error', onOutputError)
   const questions = new Questions({ env, signal: abort.signal, interrupt: () => interrupt('SIGINT') })
   const invocation: Invocation = { env, stdin, stdout, stderr, signal: abort.signal, questions }
   try {
     await runProgram(invocation, packageVersion(), args)
+    await written(stdout)
+    if (outputError !== undefined) {
+      const { attempt } = await import('./failure.ts')
+      await attempt('cannot write', 'standard output', () => Promise.reject(outputError))
+    }
     return exitStatus.ok
   } catch (caught) {
     if (interruptedBy !== undefined) {
@@ -60,6 +70,15 @@ export async function run(args: readonly string[]): Promise<number> {
     for (const remove of handlers) remove()
     stdout.off('error', onOutputError)
   }
+}
+
+/** Resolves when all that was written before has left, or failed to. */
+function written(stream: NodeJS.WriteStream): Promise<void> {
+  return new Promise((resolve) => {
+    // An 'error' event comes a moment behind the callback of the write that failed.
+    if (!stream.writable) setImmediate(resolve)
+    else stream.write('', () => setImmediate(resolve))
+  })
 }
 
 function errorText(error: unknown, { stderr, env }: Invocation): string {

@@ -35,6 +35,11 @@ export function parseSeconds(text: string): number {
   throw new InvalidArgumentError('Expected seconds, at most 86400.')
 }
 
+/** '1536 bytes (1.5 KiB)', '17 bytes'. */
+export function exactSizeText(bytes: number): string {
+  return bytes < 1024 ? sizeText(bytes) : `${bytes} bytes (${sizeText(bytes)})`
+}
+
 /** '10 GiB', '1.5 MiB', '17 bytes'. */
 export function sizeText(bytes: number): string {
   const names = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB']

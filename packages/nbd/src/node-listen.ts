@@ -2,8 +2,9 @@
 // asked for by a name that says so: NBD without TLS has neither authentication nor encryption.
 
 import { lookup } from 'node:dns/promises'
-import { chmodSync, lstatSync, unlinkSync } from 'node:fs'
+import { chmodSync, lstatSync, statSync, unlinkSync } from 'node:fs'
 import { BlockList, connect, isIPv6, type Server } from 'node:net'
+import { dirname } from 'node:path'
 import { quote, UsageError } from '@sshblock/transport/errors'
 
 /** Where to listen. */
@@ -20,6 +21,9 @@ export type NbdListen =
 
 /** Where a server listens. */
 export type NbdAddress = { readonly socketPath: string } | { readonly host: string; readonly port: number }
+
+/** sun_path without its final NUL. */
+const maxSocketPathBytes = process.platform === 'linux' ? 107 : 103
 
 /** IANA's port for NBD. */
 export const defaultPort = 10809
@@ -60,6 +64,14 @@ export async function listen(server: Server, where: NbdListen): Promise<NbdAddre
 async function listenOnSocket(server: Server, path: string): Promise<void> {
   // A path that begins with NUL is an abstract socket, which has no permissions.
   if (path === '' || path.includes('\0')) throw new UsageError(`${quote(path)} is not a path of a socket`)
+  // sockaddr_un; what is longer is cut off by some releases of Node, and is another path then.
+  if (Buffer.byteLength(path) > maxSocketPathBytes) {
+    throw new UsageError(
+      `the path of a socket may have ${maxSocketPathBytes} bytes, and ${quote(path, 1024)} is longer`,
+    )
+  }
+  // Node calls a folder that is missing a lack of permission.
+  if (process.platform !== 'win32') statSync(dirname(path))
   await removeStaleSocket(path)
   await listening(server, () => {
     // bind() happens inside listen(): the socket never exists with another mode.

@@ -12,7 +12,8 @@ import { type ProgressFlags, startProgress, withProgress } from '../output/progr
 import { parseTarget } from '../target.ts'
 import { UsageProblem } from '../usage-problem.ts'
 import { withUnsafeFlush } from './image-options.ts'
-import { type ImagePlace, openPlace } from './image-place.ts'
+import { type ImagePlace, type Occupant, openPlace } from './image-place.ts'
+import { irreplaceable } from './transfer-options.ts'
 
 interface CpFlags extends ConnectionFlags, ImageFlags, LossFlags, ProgressFlags {
   overwrite?: boolean
@@ -25,7 +26,7 @@ export function cpCommand(invocation: Invocation): Command {
   return withLoss(withUnsafeFlush(withProgress(withConnection(new Command('cp')))))
     .description('Copies an image. Long zeros become holes. The copy is flushed before it gets its name.')
     .argument('<source>', 'a local file, host:path or ssh://user@host/path')
-    .argument('<target>', 'the same')
+    .argument('<target>', 'the same; in a folder the copy has the name of the source')
     .option('--overwrite', 'replace a target that exists')
     .option('--resume', 'go on where an interrupted copy ended, after comparing what is there')
     .option('--verify', 'read both back and compare every byte')
@@ -55,30 +56,47 @@ async function copy(
   await using from = await openPlace(targets[0], flags, invocation)
   await using into = await openPlace(targets[1], flags, invocation)
   await using source = await attempt('cannot open', sourceText, () => from.open('', false))
-  if (flags.overwrite !== true && (await attempt('cannot look at', targetText, () => into.exists(''))))
-    throw new CommandFailure(
-      'cannot copy to',
-      targetText,
-      new Error('exists already; --overwrite replaces it'),
-    )
-  const copied = await copyPart(source, into, targetText, flags, invocation)
-  await attempt('cannot rename', `${targetText}.part`, () =>
-    into.rename('.part', '', flags.overwrite === true),
-  )
-  if (flags.json === true) printJson(invocation, { source: sourceText, target: targetText, ...copied })
+  const { text, occupant } = await placeFor(from.name, into, targetText)
+  if (occupant !== undefined) checkReplaceable(occupant, text, flags)
+  // As cp: what is replaced keeps its permissions, what is new has those of the source.
+  const { mode } = occupant ?? (await attempt('cannot look at', sourceText, () => from.occupant(''))) ?? {}
+  const copied = await copyPart(source, into, text, mode, flags, invocation)
+  await attempt('cannot rename', `${text}.part`, () => into.rename('.part', '', flags.overwrite === true))
+  if (flags.json === true) printJson(invocation, { source: sourceText, target: text, ...copied })
+}
+
+/** A target that is a folder means the file of the source's name in it. */
+async function placeFor(
+  name: string,
+  into: ImagePlace,
+  targetText: string,
+): Promise<{ text: string; occupant: Occupant | undefined }> {
+  const occupant = await attempt('cannot look at', targetText, () => into.occupant(''))
+  if (occupant?.kind !== 'directory') return { text: targetText, occupant }
+  into.enter(name)
+  const text = `${targetText}${/[/:]$/.test(targetText) ? '' : '/'}${name}`
+  return { text, occupant: await attempt('cannot look at', text, () => into.occupant('')) }
+}
+
+/** @throws CommandFailure where what is there must not be replaced */
+function checkReplaceable({ kind }: Occupant, text: string, { overwrite }: CpFlags): void {
+  const reason =
+    irreplaceable(kind) ?? (overwrite === true ? undefined : 'exists already; --overwrite replaces it')
+  if (reason !== undefined) throw new CommandFailure('cannot copy to', text, new Error(reason))
 }
 
 async function copyPart(
   source: BlockDevice,
   into: ImagePlace,
   targetText: string,
+  mode: number | undefined,
   flags: CpFlags,
   invocation: Invocation,
 ) {
   const { signal } = invocation
   const part = `${targetText}.part`
   const { device, start } = await attempt('cannot make', part, () =>
-    openPart(source, into, flags, invocation),
+    openPart(source, into, mode, flags, invocation),
   )
   await using target = device
   if (start > 0) tell(invocation, `going on at byte ${start} of '${part}'`)
@@ -100,16 +118,19 @@ async function copyPart(
 async function openPart(
   source: BlockDevice,
   into: ImagePlace,
+  mode: number | undefined,
   flags: CpFlags,
   { signal }: Invocation,
 ): Promise<{ device: BlockDevice; start: number }> {
-  if (flags.resume === true && (await into.exists('.part'))) {
+  if (flags.resume === true && (await into.occupant('.part')) !== undefined) {
     const device = await into.open('.part', true)
     const start = Math.min(resumePoint(device.size), source.size)
     if (start > 0 && (await startsAlike(source, device, start, { signal }))) return { device, start }
     await device.close()
   }
-  return { device: await into.create('.part'), start: 0 }
+  // What is interrupted must be gone on with.
+  const partMode = mode === undefined ? undefined : mode | 0o600
+  return { device: await into.create('.part', partMode), start: 0 }
 }
 
 async function verify(

@@ -6,7 +6,7 @@ import { type ConnectionFlags, withConnection } from '../connection/flags.ts'
 import { deviceOptions, type ImageFlags, openServer } from '../connection/server.ts'
 import { attempt } from '../failure.ts'
 import { type Invocation, tell } from '../invocation.ts'
-import { parseSize, sizeText } from '../sizes.ts'
+import { exactSizeText, parseSize } from '../sizes.ts'
 import { parseRemoteTarget } from '../target.ts'
 import { withUnsafeFlush } from './image-options.ts'
 
@@ -42,6 +42,6 @@ Examples:
       const created = device.size
       await attempt('cannot create', target.text, () => device.close())
       if (created !== size)
-        tell(invocation, `'${target.text}' has ${created} bytes (${sizeText(created)}): whole blocks of 512`)
+        tell(invocation, `'${target.text}' has ${exactSizeText(created)}: whole blocks of 512`)
     })
 }

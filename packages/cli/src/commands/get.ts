@@ -1,6 +1,5 @@
 // `sshblock get`: files and trees from a server.
 
-import { existsSync, statSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { getFile, getFileResuming, getTree } from '@sshblock/sftp/node'
 import { Command } from 'commander'
@@ -12,10 +11,15 @@ import type { Invocation } from '../invocation.ts'
 import { type ProgressFlags, withProgress } from '../output/progress.ts'
 import { parseRemoteTarget } from '../target.ts'
 import {
+  type CopySides,
+  copying,
+  irreplaceable,
+  localType,
   reportSkipped,
   type TransferFlags,
   transferOptions,
   treeProgress,
+  uncopiable,
   withTransfer,
 } from './transfer-options.ts'
 
@@ -42,14 +46,19 @@ Examples:
       const { sftp } = server
       const { signal } = invocation
       const remoteStats = await attempt('cannot get', target.text, () => sftp.stat(target.path, { signal }))
-      const isFolder = existsSync(local) && statSync(local).isDirectory()
+      const isFolder = localType(local) === 'directory'
       if (!remoteStats.isDirectory()) {
         const place = isFolder ? join(local, basename(target.path)) : local
+        const problem = uncopiable(remoteStats.type)
+        if (problem !== undefined) throw new CommandFailure('cannot get', target.text, new Error(problem))
+        const obstacle = irreplaceable(localType(place))
+        if (obstacle !== undefined) throw new CommandFailure('cannot write', place, new Error(obstacle))
         const progress = treeProgress(invocation, flags, 'get', remoteStats.size)
         try {
           await using lasting = new ReconnectingSftp(server, flags, invocation)
           const { resume, ...options } = transferOptions(flags, invocation)
-          await attempt('cannot get', target.text, () =>
+          const sides: CopySides = { remote: ['cannot get', target.text], local: ['cannot write', place] }
+          await copying(sides, () =>
             resume === true
               ? lasting.run(
                   (client) =>
@@ -81,15 +90,17 @@ Examples:
       const progress = treeProgress(invocation, flags, 'get', undefined)
       try {
         await using lasting = new ReconnectingSftp(server, flags, invocation)
-        const result = await attempt('cannot get', target.text, () =>
-          getTree(sftp, target.path, isFolder ? join(local, name) : local, {
+        const place = isFolder ? join(local, name) : local
+        const sides: CopySides = { remote: ['cannot get', target.text], local: ['cannot write', place] }
+        const result = await copying(sides, () =>
+          getTree(sftp, target.path, place, {
             ...transferOptions(flags, invocation),
             retry: lasting.retry,
             onFile: progress.onFile,
           }),
         )
         progress.stop()
-        reportSkipped(invocation, result.skipped)
+        reportSkipped(invocation, target.text, result.skipped)
       } finally {
         progress.stop()
       }

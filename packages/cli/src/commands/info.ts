@@ -8,7 +8,7 @@ import { openLastingImage } from '../connection/lasting-image.ts'
 import { type ImageFlags, openServer } from '../connection/server.ts'
 import { attempt } from '../failure.ts'
 import { type Invocation, printJson, printLine } from '../invocation.ts'
-import { sizeText } from '../sizes.ts'
+import { exactSizeText, sizeText } from '../sizes.ts'
 import { parseRemoteTarget } from '../target.ts'
 
 interface InfoFlags extends ConnectionFlags, ImageFlags {
@@ -63,7 +63,7 @@ function jsonInfo(info: DeviceInfo): unknown {
 function infoLines(info: DeviceInfo): [string, string][] {
   const lines: [string, string][] = [
     ['path', safeText(info.path)],
-    ['size', info.size < 1024 ? sizeText(info.size) : `${info.size} bytes (${sizeText(info.size)})`],
+    ['size', exactSizeText(info.size)],
     ['kind', info.kind],
     [
       'flush',

@@ -27,7 +27,7 @@ export function lsCommand(invocation: Invocation): Command {
   return withConnection(new Command('ls'))
     .description('Lists a folder, or shows a file, on a server.')
     .argument('<location>', 'host:path or ssh://user@host/path')
-    .option('-l, --long', 'with mode, size and time')
+    .option('-l, --long', 'with mode, size and time (UTC)')
     .option('-a, --all', "also names that begin with '.'")
     .option('-R, --recursive', 'with everything below')
     .option('--json', 'print JSON')
@@ -44,7 +44,12 @@ Examples:
       const found = await attempt('cannot list', target.text, async () => {
         const listed: Listed[] = []
         const { signal } = invocation
-        const stats = await server.sftp.stat(target.path, { signal })
+        const stats = await server.sftp.stat(target.path, { signal }).catch((error: unknown) => {
+          // A link that leads nowhere is there all the same.
+          return server.sftp.lstat(target.path, { signal }).catch(() => {
+            throw error
+          })
+        })
         if (!stats.isDirectory()) return [{ name: target.path, type: stats.type, stats }]
         const entries =
           flags.recursive === true

@@ -35,8 +35,12 @@ Examples:
       await using server = await openServer(from, flags, invocation)
       const { sftp } = server
       const { signal } = invocation
+      // A rename that fails does not tell which of the two names was wrong.
+      const [, there] = await Promise.all([
+        attempt('cannot move', fromText, () => sftp.lstat(from.path, { signal })),
+        sftp.stat(to.path, { signal }).catch(() => undefined),
+      ])
       await attempt('cannot move to', toText, async () => {
-        const there = await sftp.stat(to.path, { signal }).catch(() => undefined)
         const isFolder = there?.isDirectory() === true
         const place = isFolder ? joinPath(to.path, basename(from.path)) : to.path
         const taken = isFolder ? await sftp.lstat(place, { signal }).catch(() => undefined) : there

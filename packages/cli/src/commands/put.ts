@@ -2,6 +2,7 @@
 
 import { statSync } from 'node:fs'
 import { basename, resolve } from 'node:path'
+import { fileKind } from '@sshblock/blockdev/node'
 import { joinPath } from '@sshblock/sftp'
 import { putFile, putFileResuming, putTree } from '@sshblock/sftp/node'
 import { Command } from 'commander'
@@ -13,10 +14,15 @@ import type { Invocation } from '../invocation.ts'
 import { type ProgressFlags, withProgress } from '../output/progress.ts'
 import { parseRemoteTarget } from '../target.ts'
 import {
+  type CopySides,
+  copying,
+  irreplaceable,
+  notFillable,
   reportSkipped,
   type TransferFlags,
   transferOptions,
   treeProgress,
+  uncopiable,
   withTransfer,
 } from './transfer-options.ts'
 
@@ -46,12 +52,18 @@ Examples:
           local,
           new Error('it is a folder; -r copies it with all it holds'),
         )
+      const problem = uncopiable(fileKind(localStats))
+      if (problem !== undefined) throw new CommandFailure('cannot put', local, new Error(problem))
       await using server = await openServer(target, flags, invocation)
       const { sftp } = server
       const { signal } = invocation
       const there = await sftp.stat(target.path, { signal }).catch(() => undefined)
-      const place =
-        there?.isDirectory() === true ? joinPath(target.path, basename(resolve(local))) : target.path
+      const isFolder = there?.isDirectory() === true
+      const place = isFolder ? joinPath(target.path, basename(resolve(local))) : target.path
+      const taken = isFolder ? await sftp.stat(place, { signal }).catch(() => undefined) : there
+      const obstacle = localStats.isDirectory() ? notFillable(taken?.type) : irreplaceable(taken?.type)
+      if (obstacle !== undefined) throw new CommandFailure('cannot put to', place, new Error(obstacle))
+      const sides: CopySides = { remote: ['cannot put to', target.text], local: ['cannot read', local] }
       const options = transferOptions(flags, invocation)
       const progress = treeProgress(
         invocation,
@@ -62,7 +74,7 @@ Examples:
       try {
         await using lasting = new ReconnectingSftp(server, flags, invocation)
         if (localStats.isDirectory()) {
-          const result = await attempt('cannot put to', target.text, () =>
+          const result = await copying(sides, () =>
             putTree(sftp, local, place, {
               ...options,
               retry: { ...lasting.retry, openChannel: (client) => lasting.openBeside(client) },
@@ -70,10 +82,10 @@ Examples:
             }),
           )
           progress.stop()
-          reportSkipped(invocation, result.skipped)
+          reportSkipped(invocation, local, result.skipped)
         } else {
           const { resume, ...others } = options
-          await attempt('cannot put to', target.text, () =>
+          await copying(sides, () =>
             resume === true
               ? lasting.run(
                   (client) =>

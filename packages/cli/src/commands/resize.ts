@@ -39,6 +39,7 @@ Examples:
       const size = sign === undefined ? bytes : device.size + (sign === '+' ? bytes : -bytes)
       await attempt('cannot resize', target.text, async () => {
         await using open = device
+        if (size < 0) throw new Error(`it has ${open.size} bytes, and ${bytes} are to be taken away`)
         if (size < open.size && flags.shrink !== true)
           throw new Error(
             `it has ${open.size} bytes; a size of ${size} loses what is behind: --shrink allows it`,

@@ -2,7 +2,7 @@
 
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join, posix } from 'node:path'
+import { join, posix, resolve } from 'node:path'
 import type { ConnectionEvent } from '@sshblock/blockdev'
 import { type NbdExport, type NbdListen, type NbdServer, type NbdServerEvent, serveNbd } from '@sshblock/nbd'
 import type { Session } from '@sshblock/transport'
@@ -33,7 +33,10 @@ interface NamedImage {
 export function serveCommand(invocation: Invocation): Command {
   return withLoss(withUnsafeFlush(withConnection(new Command('serve'))))
     .description('Serves images as NBD exports until Ctrl-C, then answers what is under way and flushes.')
-    .argument('<image...>', 'host:path or ssh://user@host/path; NAME=... names the export')
+    .argument(
+      '<image...>',
+      'host:path or ssh://user@host/path; NAME=... names the export, =... is the one without a name',
+    )
     .option(
       '--socket <path>',
       'listen on this Unix socket, which only you may open; one in a new folder by default',
@@ -170,7 +173,8 @@ function failureOf({ text }: RemoteTarget): {
 /** @throws UsageProblem for two exports of one name */
 function namedImages(texts: readonly string[]): NamedImage[] {
   const images = texts.map((text) => {
-    const match = /^([\w.-]+)=(.+)$/s.exec(text)
+    // A location has no '=' before its host ends.
+    const match = /^([^=:/@[\]]*)=(.+)$/s.exec(text)
     const target = parseRemoteTarget(match?.[2] ?? text)
     const name = match?.[1] ?? (texts.length === 1 ? '' : posix.basename(target.path).replace(/\.[^.]*$/, ''))
     return { name, target }
@@ -183,7 +187,8 @@ function namedImages(texts: readonly string[]): NamedImage[] {
 
 function listenOn({ socket, port }: ServeFlags, resources: Closers): NbdListen {
   if (port !== undefined) return { port }
-  if (socket !== undefined) return { socketPath: socket }
+  // Absolute: the URI is pasted elsewhere.
+  if (socket !== undefined) return { socketPath: socket === '' ? socket : resolve(socket) }
   const folder = mkdtempSync(join(tmpdir(), 'sshblock-'))
   resources.defer(() => rmSync(folder, { recursive: true, force: true }))
   return { socketPath: join(folder, 'nbd.sock') }

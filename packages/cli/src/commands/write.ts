@@ -49,6 +49,9 @@ Examples:
         )
       const source = file === '-' ? invocation.stdin : createReadStream(file, { highWaterMark: readBytes })
       const progress = startProgress(invocation, flags, 'write', flags.length ?? device.size - flags.offset)
+      // A pipe may have nothing to say for long.
+      const stop = (): unknown => source.destroy(new Error('interrupted'))
+      signal.addEventListener('abort', stop, { once: true })
       try {
         await attempt('cannot write', target.text, () =>
           writeRange(device, flags.offset, firstBytes(source, file, flags.length), {
@@ -57,6 +60,7 @@ Examples:
           }),
         )
       } finally {
+        signal.removeEventListener('abort', stop)
         progress.stop()
         source.destroy()
       }
@@ -70,11 +74,13 @@ async function* firstBytes(
   length = Number.POSITIVE_INFINITY,
 ): AsyncGenerator<Uint8Array> {
   let left = length
+  if (left === 0) return
   try {
     for await (const chunk of source) {
-      if (left <= 0) return
       yield chunk.length > left ? chunk.subarray(0, left) : chunk
       left -= chunk.length
+      // Not only when a pipe says more, or ends.
+      if (left <= 0) return
     }
   } catch (error) {
     throw new CommandFailure('cannot read', file, error)

@@ -42,7 +42,7 @@ export function withLoss(command: Command): Command {
 export interface LastingImageOptions {
   readonly writable: boolean
   /** Makes the image. */
-  readonly create?: Pick<CreateBlockDeviceOptions, 'size' | 'overwrite' | 'exactSize'>
+  readonly create?: Pick<CreateBlockDeviceOptions, 'size' | 'overwrite' | 'exactSize' | 'mode'>
   /** Another path than the location's. */
   readonly path?: string
   /** The first session stays the caller's; false: the image closes it with itself. */

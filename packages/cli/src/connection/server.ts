@@ -252,11 +252,16 @@ function withAdvice(
   const place = port === 22 ? hostName : `-p ${port} ${hostName}`
   return new HostKeyError(
     'unknown',
-    `${error.message} (sshblock keyscan ${place} >> ${file}), or connect once on a terminal and answer yes`,
+    `${error.message} (sshblock keyscan ${place} >> ${shellWord(file)}), or connect once on a terminal and answer yes`,
     {
       cause: error,
     },
   )
+}
+
+/** A path for a shell, in quotes where it needs them. */
+function shellWord(path: string): string {
+  return /^[\w./~-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`
 }
 
 export interface ImageFlags {

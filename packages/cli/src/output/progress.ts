@@ -2,7 +2,7 @@
 
 import { SingleBar } from 'cli-progress'
 import type { Command } from 'commander'
-import type { Invocation } from '../invocation.ts'
+import { type Invocation, setDrawn } from '../invocation.ts'
 import { sizeText } from '../sizes.ts'
 
 export interface ProgressFlags {
@@ -34,19 +34,27 @@ export function startProgress(
   totalBytes: number,
 ): Progress {
   if (!(progress ?? stderr.isTTY === true)) return none
+  const onTerminal = stderr.isTTY === true
   const bar = new SingleBar({
-    format: `${name}  {bar}  {percentage} %  {size}  {rate}/s  {left} left`,
-    barCompleteChar: '#',
-    barIncompleteChar: '-',
-    stream: stderr,
+    format: (_, { progress }, { size, rate, left }: Facts) =>
+      progressLine(
+        name,
+        progress,
+        [size, `${rate}/s`, `${left} left`],
+        onTerminal ? stderr.columns : undefined,
+      ),
+    stream: withoutCursorMemory(stderr),
     fps: framesPerSecond,
     noTTYOutput: true,
     notTTYSchedule: 1000,
     hideCursor: false,
-    clearOnComplete: stderr.isTTY === true,
+    // Lines are made to fit.
+    linewrap: true,
+    clearOnComplete: onTerminal,
     gracefulExit: false,
   })
-  bar.start(totalBytes, 0, { size: sizeText(0), rate: '-', left: '-' })
+  setDrawn(stderr, onTerminal)
+  bar.start(totalBytes, 0, { size: sizeText(0), rate: '-', left: '-' } satisfies Facts)
   const samples: { at: number; done: number }[] = []
   return {
     update(done, total = totalBytes) {
@@ -62,8 +70,46 @@ export function startProgress(
         left: timeText((total - done) / rate),
       })
     },
-    stop: () => bar.stop(),
+    stop: () => {
+      bar.stop()
+      setDrawn(stderr, false)
+    },
   }
+}
+
+interface Facts {
+  readonly size: string
+  readonly rate: string
+  readonly left: string
+}
+
+const longestBar = 40
+const shortestBar = 8
+const gap = '  '
+
+/** 'copy  ####----  50 %  1 GiB  ...' in so many columns: the bar shrinks, then it is left out, then facts from the last. */
+export function progressLine(
+  name: string,
+  progress: number,
+  facts: readonly string[],
+  columns = Number.POSITIVE_INFINITY,
+): string {
+  const parts = [`${Math.floor(progress * 100)} %`, ...facts]
+  // The last column stays free: what is written there wraps on some terminals.
+  const room = columns - 1 - [name, ...parts].join(gap).length
+  const length = Math.min(longestBar, room - gap.length)
+  if (length >= shortestBar) {
+    const done = Math.round(progress * length)
+    return [name, '#'.repeat(done).padEnd(length, '-'), ...parts].join(gap)
+  }
+  while (parts.length > 1 && [name, ...parts].join(gap).length >= columns) parts.pop()
+  return [name, ...parts].join(gap)
+}
+
+/** The stream for a bar that does not return to where it began: lines that were written meanwhile moved that place. */
+function withoutCursorMemory(stream: NodeJS.WriteStream): NodeJS.WriteStream {
+  const write = (text: string): boolean => text === '\u001b7' || text === '\u001b8' || stream.write(text)
+  return Object.create(stream, { write: { value: write } }) as NodeJS.WriteStream
 }
 
 function timeText(seconds: number): string {

@@ -43,7 +43,7 @@ export type ConfigValues = ReadonlyMap<string, readonly string[]>
 
 /**
  * Evaluates the files for a host.
- * @throws SshError 'ERR_SSH_CONFIG' for what cannot be understood, or the system's code where a file cannot be read.
+ * @throws SshError 'ERR_SSH_CONFIG' for what cannot be understood, and files that cannot be read.
  */
 export function evaluateConfig(sources: ConfigSources, target: ConfigTarget): ConfigValues {
   const evaluation = new Evaluation(sources, target)
@@ -73,7 +73,7 @@ class Evaluation {
     if (userFile !== undefined) {
       const found = this.#file(userFile, join(home, '.ssh'), true, 0)
       if (!found && userFileNamed)
-        throw new SshError('ENOENT', `cannot read ${quote(userFile, 1024)}: there is no such file`)
+        throw new SshError('ERR_SSH_CONFIG', `cannot read ${quote(userFile, 1024)}: there is no such file`)
     }
     if (systemFile !== undefined) this.#file(systemFile, dirname(systemFile), true, 0)
     const canonicalize = this.values.get('canonicalizehostname')?.[0]?.toLowerCase()

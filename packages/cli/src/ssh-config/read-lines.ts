@@ -12,7 +12,7 @@ export interface ConfigLine {
   /** Lower case. */
   readonly keyword: string
   readonly words: readonly string[]
-  /** The words with what stood between them: for commands, which are one text. */
+  /** Of ProxyCommand: the rest of the line as it stands, quotes included, for the shell that will read them. */
   readonly text: string
   /** Of Host and Match lines. */
   readonly section: readonly ConfigLine[] | undefined
@@ -21,38 +21,43 @@ export interface ConfigLine {
 /** @throws SshError 'ERR_SSH_CONFIG' where the text cannot be parsed. */
 export function parseConfig(text: string, path: string): ConfigLine[] {
   try {
-    return configLines(SshConfig.parse(text))
+    const commands: string[] = []
+    return configLines(SshConfig.parse(withoutCommands(text, commands)), commands)
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause)
     throw new SshError('ERR_SSH_CONFIG', `cannot understand ${quote(path, 1024)}: ${reason}`, { cause })
   }
 }
 
-function configLines(lines: SshConfig): ConfigLine[] {
+/** The text with each ProxyCommand's command replaced by its place in `commands`: quotes in it are not ssh_config's. */
+function withoutCommands(text: string, commands: string[]): string {
+  return text.replace(
+    /^([ \t]*ProxyCommand[ \t]*[ \t=][ \t]*)(\S.*)$/gim,
+    (_, before: string, command: string) => {
+      commands.push(command.trimEnd())
+      return `${before}${commands.length - 1}`
+    },
+  )
+}
+
+function configLines(lines: SshConfig, commands: readonly string[]): ConfigLine[] {
   const directives = lines.filter((line): line is Directive | Section => 'param' in line && line.param !== '')
   return directives.map((line) => ({
     keyword: line.param.toLowerCase(),
     words: typeof line.value === 'string' ? [line.value] : line.value.map(({ val }) => val),
-    text: typeof line.value === 'string' ? line.value : joined(line.value),
-    section: 'config' in line ? configLines(line.config) : undefined,
+    text: line.param.toLowerCase() === 'proxycommand' ? (commands[Number(line.value)] ?? '') : '',
+    section: 'config' in line ? configLines(line.config, commands) : undefined,
   }))
 }
 
-function joined(words: readonly { val: string; separator: string; quoted?: boolean }[]): string {
-  return words
-    .map(({ val, separator, quoted }) => `${separator}${quoted === true ? `"${val}"` : val}`)
-    .join('')
-    .trim()
-}
-
-/** The text of a file; undefined where there is none. @throws SshError with the system's code. */
+/** The text of a file; undefined where there is none. @throws SshError 'ERR_SSH_CONFIG' where it cannot be read. */
 export function readConfigFile(path: string): string | undefined {
   try {
     return readFileSync(path, 'utf8')
   } catch (cause) {
     const code = cause instanceof Error && 'code' in cause ? String(cause.code) : 'EIO'
     if (code === 'ENOENT') return undefined
-    throw new SshError(code, `cannot read ${quote(path, 1024)}: ${code}`, { cause })
+    throw new SshError('ERR_SSH_CONFIG', `cannot read ${quote(path, 1024)}: ${code}`, { cause })
   }
 }
 
