@@ -3,6 +3,8 @@ import { defineConfig } from 'vite'
 // The page is built from the sources of all packages; `npm run web` serves what comes out.
 export default defineConfig({
   root: import.meta.dirname,
+  // The session's worker fetches what few connections need when one does, as the page would.
+  worker: { format: 'es' },
   resolve: { conditions: ['@sshblock/source', 'browser', 'module', 'import', 'default'] },
   build: {
     outDir: 'dist/page',

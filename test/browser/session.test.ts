@@ -100,10 +100,10 @@ describeWith([needsChromium()], 'a page in Chromium', () => {
       expect(await fileDigest(path)).toBe(expected)
     })
 
-    it('does so over the classic WebSocket too, and rekeys meanwhile', async () => {
-      const path = join(openssh.paths.data, 'classic')
+    it('does so over a WebSocketStream too, and rekeys meanwhile', async () => {
+      const path = join(openssh.paths.data, 'stream')
       const bytes = 6 * mebibyte + 1
-      const connection = await connectionTo(openssh, { classic: true, rekeyBytes: mebibyte })
+      const connection = await connectionTo(openssh, { stream: true, rekeyBytes: mebibyte })
       const report = await run(page, 'putAndGet', connection, { path, bytes, seed: 2 })
       expect(report.getDigest).toBe(await noiseDigest(2, bytes, digest))
       expect(await fileDigest(path)).toBe(report.getDigest)
@@ -134,6 +134,23 @@ describeWith([needsChromium()], 'a page in Chromium', () => {
       await vi.waitFor(() => expect(ours()).toContain('host key not trusted'), 10_000)
       expect(ours()).not.toMatch(/userauth|Accepted|Failed|user /)
     })
+  })
+
+  it("takes the browser's own ML-KEM, which answers as noble's does, and fetches none", async () => {
+    const fresh = await chromium.visit(server.url)
+    const report = await run(fresh, 'logIn', await connectionTo(our))
+    expect(report.kex).toBe('mlkem768x25519-sha256')
+    const fetchedMlkem = () =>
+      fresh.evaluate(() => performance.getEntriesByType('resource').some(({ name }) => /\/ml-kem/.test(name)))
+    expect(await fetchedMlkem()).toBe(false)
+    expect(await run(fresh, 'compareMlkem')).toEqual({
+      secretBytes: { browser: 64, noble: 2400 },
+      samePublicKey: true,
+      sameSecret: { browser: true, noble: true },
+      sameRejection: true,
+    })
+    // Which also shows that the name is the one to look for.
+    expect(await fetchedMlkem()).toBe(true)
   })
 
   it('speaks ChaCha20-Poly1305 where it comes over plain http, without WebCrypto', async () => {

@@ -1,22 +1,21 @@
 /** The page, driven as a person would: by labels and roles, with the mouse, the keyboard and dropped files. */
 import { createHash, randomBytes } from 'node:crypto'
+import { once } from 'node:events'
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { get } from 'node:http'
+import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import type { Page } from 'playwright-core'
-import { build } from 'vite'
-import { beforeAll, expect, it } from 'vitest'
-import { startWebServer, type WebServer } from '../../packages/web/src/node-web-server.ts'
-import { needsChromium, type RunningChromium, startChromium } from '../browser/support/chromium.ts'
+import { expect, it } from 'vitest'
+import { needsChromium } from '../browser/support/chromium.ts'
 import { needsBios } from '../browser/support/machine.ts'
 import { registerCleanup } from '../support/cleanup.ts'
 import { clientKey } from '../support/keys.ts'
 import { needsOpenssh, startOpensshServer } from '../support/openssh-server.ts'
+import { startOurServer } from '../support/our-server.ts'
 import { describeWith } from '../support/requirements.ts'
-import { tempDir } from '../support/temp-dir.ts'
+import { saved, servedPage } from './served-page.ts'
 
-const configFile = fileURLToPath(new URL('../../packages/web/vite.config.ts', import.meta.url))
 /** SSHBLOCK_SCREENSHOTS=folder keeps pictures of every view, light and dark. */
 const screenshots = process.env['SSHBLOCK_SCREENSHOTS']
 
@@ -41,46 +40,12 @@ async function picture(page: Page, name: string): Promise<void> {
   }
 }
 
-/** What a click on it saves. */
-async function saved(page: Page, click: () => Promise<void>): Promise<{ name: string; bytes: Buffer }> {
-  const [download] = await Promise.all([page.waitForEvent('download'), click()])
-  const path = join(tempDir('download'), 'file')
-  await download.saveAs(path)
-  return { name: download.suggestedFilename(), bytes: readFileSync(path) }
-}
-
 describeWith([needsChromium()], 'the page', () => {
-  let chromium: RunningChromium
-  let pageFolder: string
-
-  beforeAll(async () => {
-    pageFolder = tempDir('page', { scope: 'file' })
-    const quiet = {
-      configFile,
-      logLevel: 'silent',
-      build: { outDir: pageFolder, emptyOutDir: true },
-    } as const
-    ;[chromium] = await Promise.all([startChromium(), build(quiet)])
-  })
-
-  async function serve(options: { allow?: readonly string[] } = {}): Promise<WebServer> {
-    const server = await startWebServer({ pageFolder, ...options })
-    registerCleanup(() => server.close())
-    return server
-  }
-
-  async function connected(server: WebServer): Promise<Page> {
-    const page = await chromium.visit(server.url, { viewport: { width: 1100, height: 800 } })
-    page.setDefaultTimeout(30_000)
-    await page.getByRole('button', { name: 'Connect' }).click()
-    await page.getByRole('heading', { name: 'Connected as demo' }).waitFor()
-    return page
-  }
+  const { serve, visit, connected } = servedPage()
 
   it('shows, sends, saves, renames and deletes files of its own server', async () => {
     const server = await serve()
-    const page = await chromium.visit(server.url, { viewport: { width: 1100, height: 800 } })
-    page.setDefaultTimeout(30_000)
+    const page = await visit(server)
     await page.getByRole('heading', { name: 'Connect to an SSH server' }).waitFor()
     await picture(page, 'connect')
     // By the keyboard alone.
@@ -173,6 +138,34 @@ describeWith([needsChromium()], 'the page', () => {
     expect(await settings({ authorization, host: `rebound.example:${port}` })).toBe('403 ')
   })
 
+  it('saves from memory where the browser has no service workers', async () => {
+    const server = await serve()
+    const content = randomBytes(3_000_000)
+    writeFileSync(join(server.folder, 'medium.bin'), content)
+    const page = await visit(server)
+    await page.addInitScript(() => {
+      Object.defineProperty(Navigator.prototype, 'serviceWorker', { value: undefined })
+    })
+    await page.reload()
+    await page.getByRole('button', { name: 'Connect' }).click()
+    const { name, bytes } = await saved(page, () =>
+      page.getByRole('button', { name: 'Download medium.bin' }).click(),
+    )
+    expect(name).toBe('medium.bin')
+    expect(digest(bytes)).toBe(digest(content))
+  })
+
+  it('ends a download that was cancelled in the browser', async () => {
+    const server = await serve()
+    writeFileSync(join(server.folder, 'large.bin'), randomBytes(64 * 1024 * 1024))
+    const page = await connected(server)
+    const download = page.waitForEvent('download')
+    await page.getByRole('button', { name: 'Download large.bin' }).click()
+    await (await download).cancel()
+    await page.getByText(/cancelled after/).waitFor()
+    await saved(page, () => page.getByRole('button', { name: 'Download welcome.txt' }).click())
+  })
+
   it('cancels a download half-way', async () => {
     const server = await serve()
     writeFileSync(join(server.folder, 'large.bin'), randomBytes(64 * 1024 * 1024))
@@ -236,14 +229,69 @@ describeWith([needsChromium()], 'the page', () => {
     })
   })
 
+  it('gives up connecting to a server that says nothing when it is told to', async () => {
+    const silent = createServer(() => {}).listen(0, '127.0.0.1')
+    registerCleanup(() => void silent.close())
+    await once(silent, 'listening')
+    const { port } = silent.address() as AddressInfo
+    const reached = once(silent, 'connection') as Promise<[Socket]>
+    const server = await serve({ allow: [`127.0.0.1:${port}`] })
+    const page = await visit(server)
+    await page.getByRole('radio', { name: /Another one/ }).check()
+    await page.getByLabel('Host').fill('127.0.0.1')
+    await page.getByLabel('Port').fill(String(port))
+    await page.getByLabel('User').fill('anybody')
+    await page.getByRole('button', { name: 'Connect' }).click()
+    const [socket] = await reached
+    const ended = once(socket.resume(), 'close')
+    await picture(page, 'connecting')
+    await page.getByRole('button', { name: 'Cancel' }).click()
+    await page.getByRole('button', { name: 'Connect', exact: true }).waitFor()
+    await ended
+    await expect.poll(() => page.workers().length).toBe(0)
+    expect(await page.getByRole('alert').count()).toBe(0)
+  })
+
+  it('asks what the server asks, and sends the answers', async () => {
+    const asked = { title: 'Second factor', prompts: [{ prompt: 'Word of the day: ', echo: true }] }
+    const theirs = await startOurServer({
+      auth: {
+        keyboardInteractive: async ({ ask }) => {
+          const [word] = await ask({ name: asked.title, instruction: '', prompts: asked.prompts })
+          return word === 'plum'
+        },
+      },
+    })
+    const server = await serve({ allow: [`127.0.0.1:${theirs.port}`] })
+    const page = await visit(server)
+    const dialog = page.getByRole('dialog', { name: asked.title })
+    const connect = async (): Promise<void> => {
+      await page.getByRole('radio', { name: /Another one/ }).check()
+      await page.getByLabel('Host').fill('127.0.0.1')
+      await page.getByLabel('Port').fill(String(theirs.port))
+      await page.getByLabel('User').fill('anybody')
+      await page.getByRole('button', { name: 'Connect' }).click()
+      await page.getByRole('button', { name: 'Trust it this time' }).click()
+      await dialog.getByLabel('Word of the day').waitFor()
+    }
+    await connect()
+    await picture(page, 'prompts')
+    await page.keyboard.press('Escape')
+    await dialog.waitFor({ state: 'detached' })
+    await expect.poll(() => page.workers().length).toBe(0)
+    await connect()
+    await dialog.getByLabel('Word of the day').fill('plum')
+    await page.keyboard.press('Enter')
+    await page.getByRole('heading', { name: 'Connected as anybody' }).waitFor()
+  })
+
   describeWith([needsOpenssh()], 'with a server of somebody else', () => {
     it('asks about its host key, remembers it, and logs in with a key file', async () => {
       const openssh = await startOpensshServer({ hostKeyTypes: ['ed25519'] })
       writeFileSync(join(openssh.paths.data, 'theirs.txt'), 'on OpenSSH')
       const { privateFile } = await clientKey('ed25519')
       const server = await serve({ allow: [`127.0.0.1:${openssh.port}`] })
-      const page = await chromium.visit(server.url, { viewport: { width: 1100, height: 800 } })
-      page.setDefaultTimeout(30_000)
+      const page = await visit(server)
       const connect = async (): Promise<void> => {
         await page.getByRole('radio', { name: /Another one/ }).check()
         await page.getByLabel('Host').fill('127.0.0.1')

@@ -22,8 +22,9 @@ const types: ReadonlyMap<string, string> = new Map([
 ])
 
 /**
- * Scripts from here alone and nothing inline; WebAssembly for the emulator; WebSockets to wherever the relay is, for a page
- * may use another one. No other page may frame this one.
+ * Scripts from here alone and nothing inline; the workers of session and downloads from here, a timer of the emulator from a
+ * blob, and its WebAssembly; WebSockets to wherever the relay is, for a page may use another one. No other page may frame
+ * this one. A worker gets the same policy, with its own script.
  */
 const contentPolicy = [
   "default-src 'none'",

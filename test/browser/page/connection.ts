@@ -8,9 +8,14 @@ import {
   pinnedFingerprint,
   type Session,
   signerFromPrivateKey,
+  type WebSocketStreamConstructor,
   webCrypto,
   webSocketDuplex,
 } from '@sshblock/transport/browser'
+
+/** The browser's own. */
+export const webSocketStream = (globalThis as unknown as { WebSocketStream: WebSocketStreamConstructor })
+  .WebSocketStream
 
 /** Plain data: it is handed from the test into the page, and on into a worker. */
 export interface Connection {
@@ -23,8 +28,8 @@ export interface Connection {
   readonly privateKey?: string
   readonly passphrase?: string
   readonly password?: string
-  /** The classic WebSocket even where there is a WebSocketStream. */
-  readonly classic?: boolean
+  /** Over a WebSocketStream in place of a WebSocket. */
+  readonly stream?: boolean
   readonly nobleOnly?: boolean
   readonly ciphers?: readonly string[]
   readonly hostKeys?: readonly string[]
@@ -50,7 +55,7 @@ export async function login(connection: Connection, extras: LoginExtras = {}): P
   return connect({
     open: (signal) =>
       webSocketDuplex(relayUrl(connection), {
-        ...(connection.classic === true ? { WebSocketStream: false } : {}),
+        ...(connection.stream === true ? { WebSocketStream: webSocketStream } : {}),
         ...(signal === undefined ? {} : { signal }),
       }),
     crypto,

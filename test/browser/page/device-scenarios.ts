@@ -117,6 +117,19 @@ export async function deviceHere(
   return useDevice(await openDevice(connection, options.path), options)
 }
 
+let held: BlockDevice | undefined
+
+/** Opens the device that `useHeldDevice` goes on with. */
+export async function holdDevice(connection: Connection, path: string): Promise<number> {
+  held = await openDevice(connection, path)
+  return held.size
+}
+
+/** Random work on the device that is held. */
+export async function useHeldDevice(exercise: Exercise): Promise<ExerciseReport> {
+  return useDevice(held!, exercise)
+}
+
 /** In a worker: opens the device and serves it on the port that came along. */
 export async function serveInWorker(
   connection: Connection,

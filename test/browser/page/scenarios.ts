@@ -1,4 +1,6 @@
 export * from './boot-scenarios.ts'
+export * from './crypto-scenarios.ts'
 export * from './device-scenarios.ts'
+export * from './relay-scenarios.ts'
 export * from './sftp-scenarios.ts'
 export * from './trust-scenarios.ts'

@@ -104,9 +104,12 @@ export async function wholeContent(
   return whole
 }
 
+/** 'file 10' behind 'file 9'. */
+const names = new Intl.Collator(undefined, { numeric: true })
+
 export function byName(a: FileSystemEntry, b: FileSystemEntry): number {
   const folders = Number(b.type === 'directory') - Number(a.type === 'directory')
-  return folders || a.name.localeCompare(b.name, undefined, { numeric: true })
+  return folders || names.compare(a.name, b.name)
 }
 
 /** Trailing blanks and NULs off. */

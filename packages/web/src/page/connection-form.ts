@@ -2,13 +2,13 @@
 
 import { safeText } from '@sshblock/transport/errors'
 import type { DemoServer, PageSettings } from '../demo-settings.ts'
-import { el, field } from './dom.ts'
-import type { ServerAccess } from './server-access.ts'
+import type { ServerAccess } from '../session-worker/calls.ts'
+import { button, el, field } from './dom.ts'
 
-/** The form; `onSubmit` connects, and the form cannot be sent again until it is done. */
+/** The form; `onSubmit` connects, until `signal` is aborted, and the form cannot be sent again until it is done. */
 export function connectionForm(
   settings: PageSettings,
-  onSubmit: (access: ServerAccess) => Promise<void>,
+  onSubmit: (access: ServerAccess, signal: AbortSignal) => Promise<void>,
 ): HTMLElement {
   const { demo } = settings
   const host = el('input', { name: 'host', required: true, autocomplete: 'off', spellcheck: 'false' })
@@ -45,6 +45,8 @@ export function connectionForm(
     ),
   )
   const submit = el('button', { type: 'submit', class: 'primary' }, 'Connect')
+  let abort: AbortController | undefined
+  const cancel = button('Cancel', () => abort?.abort(), { class: 'quiet', hidden: true })
   const choice = demo === undefined ? undefined : serverChoice(demo, other)
   if (choice === undefined) other.hidden = false
 
@@ -60,19 +62,25 @@ export function connectionForm(
     ),
     choice?.element,
     other,
-    el('div', { class: 'actions' }, submit),
+    el('div', { class: 'actions' }, submit, cancel),
   )
   form.addEventListener('submit', (event) => {
     event.preventDefault()
     submit.disabled = true
     submit.textContent = 'Connecting…'
+    cancel.hidden = false
+    abort = new AbortController()
+    const { signal } = abort
     void (async () => {
       try {
         const access = choice?.isDemo() === true ? accessOfDemo(demo!, settings) : await accessOfForm()
-        await onSubmit(access)
+        await onSubmit(access, signal)
       } finally {
         submit.disabled = false
         submit.textContent = 'Connect'
+        // Its focus is not to be lost with it.
+        if (document.activeElement === cancel) submit.focus()
+        cancel.hidden = true
       }
     })()
   })

@@ -1,9 +1,8 @@
 // Questions in the way of the work: <dialog> elements, which keep the focus and close with Escape, which means no.
 
-import type { PresentedHostKey } from '@sshblock/transport/browser'
 import { safeText } from '@sshblock/transport/errors'
+import type { HostKeyAnswer, HostKeyQuestion, PromptsQuestion } from '../session-worker/calls.ts'
 import { el, field } from './dom.ts'
-import type { HostKeyAnswer } from './server-access.ts'
 
 /** Shows a dialog and returns the value of the button that was pressed; '' for Escape. */
 async function ask(
@@ -32,10 +31,13 @@ const choice = (value: string, label: string, kind = ''): HTMLButtonElement =>
   el('button', { type: 'submit', value, class: kind, formnovalidate: value === '' }, label)
 
 /** The question of trust on first use. */
-export async function askAboutHostKey(
-  { host, port, publicKey, fingerprint }: PresentedHostKey,
-  message: string,
-): Promise<HostKeyAnswer> {
+export async function askAboutHostKey({
+  host,
+  port,
+  keyType,
+  fingerprint,
+  message,
+}: HostKeyQuestion): Promise<HostKeyAnswer> {
   const { value } = await ask(
     'Do you know this server?',
     [
@@ -44,7 +46,7 @@ export async function askAboutHostKey(
         {},
         `You have not been at ${safeText(host)}, port ${port}, from this browser before. It shows this key:`,
       ),
-      el('p', { class: 'fingerprint' }, `${publicKey.type} ${fingerprint}`),
+      el('p', { class: 'fingerprint' }, `${keyType} ${fingerprint}`),
       el(
         'p',
         {},
@@ -63,10 +65,7 @@ export async function askAboutHostKey(
 }
 
 /** Questions of the server (keyboard-interactive). */
-export async function askPrompts(
-  title: string,
-  prompts: readonly { prompt: string; echo: boolean }[],
-): Promise<string[] | undefined> {
+export async function askPrompts({ title, prompts }: PromptsQuestion): Promise<string[] | undefined> {
   const inputs = prompts.map(({ echo }) =>
     el('input', { type: echo ? 'text' : 'password', autocomplete: 'off' }),
   )

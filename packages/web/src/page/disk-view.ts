@@ -1,13 +1,10 @@
 // An image on the server as a disk: its partitions and their files, its bytes, a map of what was fetched, and a machine
-// that boots from it. All of them share one cache of blocks.
+// that boots from it. All of them read through one cache of blocks, which the worker has.
 
-import { openDeviceOnSftp, type SftpDevice } from '@sshblock/blockdev'
 import { BlockCache } from '@sshblock/blockdev/adapters'
-import { SftpClient } from '@sshblock/sftp'
-import type { Session } from '@sshblock/transport'
 import { safeText } from '@sshblock/transport/errors'
-import { openVolume, partOf } from '../filesystems/open-volume.ts'
-import { type Partition, type PartitionTable, readPartitionTable } from '../filesystems/partition-table.ts'
+import { diskBlockBytes } from '../disk-blocks.ts'
+import type { Partition, PartitionTable } from '../filesystems/partition-table.ts'
 import { formatBytes } from '../format.ts'
 import { AccessMap } from './access-map.ts'
 import { DiskMeter } from './disk-meter.ts'
@@ -16,18 +13,21 @@ import { HexView } from './hex-view.ts'
 import { MachineView } from './machine-view.ts'
 import type { Notices } from './notices.ts'
 import type { RatePlot } from './rate-plot.ts'
+import type { RemoteDisk } from './remote-disk.ts'
+import type { RemoteServer } from './remote-server.ts'
 import type { Transfers } from './transfers.ts'
 import { VolumeBrowser } from './volume-browser.ts'
 
 export interface DiskViewParts {
-  readonly session: Session
+  readonly server: RemoteServer
   readonly notices: Notices
   readonly transfers: Transfers
   readonly plot: RatePlot
   readonly hasBios: boolean
 }
 
-const blockBytes = 256 * 1024
+/** What the page itself holds of a disk, for the machine that runs here, in bytes. */
+const machineCacheBytes = 32 * 1024 * 1024
 
 export class DiskView {
   readonly element: HTMLElement
@@ -35,7 +35,7 @@ export class DiskView {
   readonly #path = el('input', { required: true, spellcheck: 'false', autocomplete: 'off' })
   readonly #writable = el('input', { type: 'checkbox', id: 'disk-writable' })
   readonly #place = el('div', { class: 'disk-parts' })
-  #device: SftpDevice | undefined
+  #disk: RemoteDisk | undefined
   #machine: MachineView | undefined
   #opened = 0
 
@@ -62,33 +62,19 @@ export class DiskView {
 
   /** Opens an image in place of the one that is open. */
   async open(path: string): Promise<void> {
-    const { session, notices } = this.#parts
+    const { server, notices } = this.#parts
     const number = ++this.#opened
     this.#path.value = path
     await this.close()
     this.#place.setAttribute('aria-busy', 'true')
     try {
-      const openChannel = async (): Promise<SftpClient> =>
-        SftpClient.open(await session.openSubsystem('sftp'))
-      const sftp = await openChannel()
-      let device: SftpDevice
-      try {
-        device = await openDeviceOnSftp(sftp, path, {
-          writable: this.#writable.checked,
-          openChannel,
-          release: () => sftp.close(),
-          onWarning: (message) => notices.info(message),
-        })
-      } catch (error) {
-        await sftp.close()
-        throw error
-      }
+      const disk = await server.openDisk(path, this.#writable.checked)
       if (number !== this.#opened) {
-        await device.close()
+        await disk.close()
         return
       }
-      this.#device = device
-      await this.#show(device)
+      this.#disk = disk
+      await this.#show(disk)
     } catch (error) {
       notices.error(`${safeText(path)} cannot be opened as a disk`, error)
     } finally {
@@ -97,35 +83,34 @@ export class DiskView {
   }
 
   async close(): Promise<void> {
-    const [device, machine] = [this.#device, this.#machine]
-    this.#device = undefined
+    const [disk, machine] = [this.#disk, this.#machine]
+    this.#disk = undefined
     this.#machine = undefined
     this.#place.replaceChildren()
     await machine?.powerOff()
-    await device?.close().catch(() => {})
+    await disk?.close()
   }
 
-  async #show(device: SftpDevice): Promise<void> {
+  async #show(disk: RemoteDisk): Promise<void> {
     const { notices, plot, hasBios } = this.#parts
-    const meter = new DiskMeter(device.size, blockBytes, {
+    const { device, facts } = disk
+    const meter = new DiskMeter(facts.size, {
       onChange: () => map.update(),
       onBytes: (bytes) => plot.moved(bytes),
     })
-    const map = new AccessMap(meter, device.size)
-    const cache = new BlockCache(device, { blockBytes, onFetch: (fetch) => meter.fetched(fetch) })
-    const disk = {
-      size: device.size,
-      async read(offset: number, into: Uint8Array, options?: { signal?: AbortSignal | undefined }) {
-        meter.asked(offset, into.length)
-        await cache.read(offset, into, options)
-      },
-    }
-    const table = await readPartitionTable(disk)
-    const hex = new HexView(disk, notices)
+    const map = new AccessMap(meter, facts.size)
+    disk.onActivity = (activity) => meter.happened(activity)
+    // What comes ahead comes into the worker's cache.
+    const cache = new BlockCache(device, {
+      blockBytes: diskBlockBytes,
+      maxBytes: machineCacheBytes,
+      maxBlocksAhead: 0,
+    })
+    const table = await disk.partitions()
+    const hex = new HexView(device, notices)
     const machine = new MachineView({ device, cache, meter, notices, hasBios })
     this.#machine = machine
     const files = el('div', { class: 'card' })
-    const { info } = device
     this.#place.replaceChildren(
       el(
         'section',
@@ -133,7 +118,7 @@ export class DiskView {
         el(
           'h3',
           {},
-          `${safeText(info.path)}, ${formatBytes(device.size)}${device.readOnly ? ', read-only' : ', writable'}`,
+          `${safeText(facts.path)}, ${formatBytes(facts.size)}${facts.readOnly ? ', read-only' : ', writable'}`,
         ),
         partitionTable(table, {
           files: (partition) => void this.#showFiles(disk, partition, files),
@@ -151,38 +136,29 @@ export class DiskView {
   }
 
   /** The first partition that can be read is shown without being asked for. */
-  async #showFirst(
-    disk: Parameters<typeof partOf>[0],
-    table: PartitionTable,
-    place: HTMLElement,
-  ): Promise<void> {
+  async #showFirst(disk: RemoteDisk, table: PartitionTable, place: HTMLElement): Promise<void> {
     const first = table.partitions.find(({ type, length }) => length > 0 && !type.startsWith('extended'))
     if (first === undefined)
       place.replaceChildren(el('p', { class: 'empty' }, 'There is no partition on this disk.'))
     else await this.#showFiles(disk, first, place)
   }
 
-  async #showFiles(
-    disk: Parameters<typeof partOf>[0],
-    partition: Partition,
-    place: HTMLElement,
-  ): Promise<void> {
+  async #showFiles(disk: RemoteDisk, partition: Partition, place: HTMLElement): Promise<void> {
     const name = partition.number === 0 ? 'the disk' : `partition ${partition.number}`
     try {
-      const opened = await openVolume(partOf(disk, partition.start, partition.length))
-      if (opened.fileSystem === undefined) {
-        const what = opened.recognised ?? 'nothing that is known here'
+      const volume = await disk.openVolume(partition.start, partition.length)
+      if (volume.kind === undefined) {
+        const what = volume.recognised ?? 'nothing that is known here'
         place.replaceChildren(
           el('h3', {}, `Files in ${name}`),
           el('p', { class: 'empty' }, `It holds ${what}. Files are read from ext2, ext3, ext4 and FAT.`),
         )
         return
       }
-      const { fileSystem } = opened
-      const label = fileSystem.label === '' ? name : safeText(fileSystem.label)
-      const browser = new VolumeBrowser(fileSystem, label, this.#parts)
-      place.replaceChildren(el('h3', {}, `Files in ${name} (${fileSystem.kind})`), browser.element)
-      await browser.show([fileSystem.root])
+      const label = volume.label === '' ? name : safeText(volume.label)
+      const browser = new VolumeBrowser(disk, { label, notes: volume.notes }, this.#parts)
+      place.replaceChildren(el('h3', {}, `Files in ${name} (${volume.kind})`), browser.element)
+      await browser.show([volume.root])
     } catch (error) {
       this.#parts.notices.error(`The file system of ${name} cannot be read`, error)
     }

@@ -1,5 +1,7 @@
-// The service worker of downloads: a page hands over a stream with a name, and asks for it by a URL of its own. Nothing else
-// of the page goes through here, and nothing is cached.
+// The service worker of downloads: a page tells a name and a port from which the bytes come, and asks for it by a URL of its
+// own. Nothing else of the page goes through here, and nothing is cached.
+
+import { type DownloadPort, streamFrom } from '../session-worker/download-port.ts'
 
 interface OfferedStream {
   readonly name: string
@@ -31,9 +33,10 @@ scope.addEventListener('activate', (event) => event.waitUntil(scope.clients.clai
 
 scope.addEventListener('message', ({ data }) => {
   if (typeof data?.id !== 'string') return // A ping, which only keeps this worker alive.
-  const { id, name, size, stream, port } = data
-  offered.set(id, { name, size, stream })
-  ;(port as MessagePort).postMessage('ready')
+  const { id, name, size } = data
+  const { ready, source } = data as { ready: MessagePort; source: DownloadPort }
+  offered.set(id, { name, size, stream: streamFrom(source) })
+  ready.postMessage('ready')
 })
 
 scope.addEventListener('fetch', (event) => {
@@ -46,20 +49,21 @@ scope.addEventListener('fetch', (event) => {
     event.respondWith(new Response('this download is over', { status: 404 }))
     return
   }
-  const { name, size, stream } = found
-  event.respondWith(
-    new Response(stream, {
-      headers: {
-        'content-type': 'application/octet-stream',
-        // RFC 6266 and RFC 8187: any name, without a way out of the header.
-        'content-disposition': `attachment; filename*=UTF-8''${encodeName(name)}`,
-        'x-content-type-options': 'nosniff',
-        'content-security-policy': "default-src 'none'; sandbox",
-        ...(size === undefined ? {} : { 'content-length': String(size) }),
-      },
-    }),
-  )
+  event.respondWith(answer(found))
 })
+
+function answer({ name, size, stream }: OfferedStream): Response {
+  return new Response(stream, {
+    headers: {
+      'content-type': 'application/octet-stream',
+      // RFC 6266 and RFC 8187: any name, without a way out of the header.
+      'content-disposition': `attachment; filename*=UTF-8''${encodeName(name)}`,
+      'x-content-type-options': 'nosniff',
+      'content-security-policy': "default-src 'none'; sandbox",
+      ...(size === undefined ? {} : { 'content-length': String(size) }),
+    },
+  })
+}
 
 function encodeName(name: string): string {
   // Lone surrogates have no UTF-8 form.

@@ -1,8 +1,9 @@
 // A stream as a download of the browser, without holding it in memory: a service worker answers a request for it with the
-// stream, and the browser writes it to the disk. Where there is none (pages over plain http, some private windows), the
-// bytes are collected and saved at the end, up to a limit.
+// stream, and the browser writes it to the disk. The bytes come to it from another worker, over a port that this page
+// only passes on. Where there is no service worker (pages over plain http, some private windows), the bytes are collected
+// over there and saved at the end, up to a limit.
 
-import { UsageError } from '@sshblock/transport/errors'
+import type { DownloadTarget, Saved } from '../session-worker/calls.ts'
 
 export interface Download {
   readonly name: string
@@ -15,61 +16,50 @@ const maxInMemory = 1024 ** 3
 const keepAliveMs = 10_000
 const scriptUrl = '/download-worker.js'
 
-let registration: Promise<ServiceWorker | undefined> | undefined
+let registration: Promise<ServiceWorkerRegistration | undefined> | undefined
 
 /** Prepares for downloads; to be called early, for the worker takes a moment. */
-export function prepareDownloads(): Promise<ServiceWorker | undefined> {
+export function prepareDownloads(): Promise<ServiceWorkerRegistration | undefined> {
   registration ??= register()
   return registration
 }
 
-async function register(): Promise<ServiceWorker | undefined> {
+async function register(): Promise<ServiceWorkerRegistration | undefined> {
   const container = navigator.serviceWorker as ServiceWorkerContainer | undefined
-  if (container === undefined || !canTransferStreams()) return undefined
+  if (container === undefined) return undefined
   try {
     await container.register(scriptUrl, { type: 'module', scope: '/' })
-    const { active } = await container.ready
-    return active ?? undefined
+    return await container.ready
   } catch {
     return undefined
   }
 }
 
-function canTransferStreams(): boolean {
-  const { port1, port2 } = new MessageChannel()
-  try {
-    const stream = new ReadableStream()
-    port1.postMessage(stream, [stream])
-    return true
-  } catch {
-    return false
-  } finally {
-    port1.close()
-    port2.close()
-  }
-}
-
 /**
- * Saves what `write` writes. Resolves when everything was taken over by the browser.
+ * Saves what `write` gives to the target that it is told; `transfer` is to be moved along with it. Bytes go from wherever
+ * `write` makes them to the service worker, not through this thread. Resolves when everything was taken over by the browser.
  * @throws what `write` throws; AbortError where the user ended the download in the browser
  */
 export async function saveAs(
   { name, size }: Download,
-  write: (sink: WritableStream<Uint8Array>) => Promise<void>,
+  write: (target: DownloadTarget, transfer: Transferable[]) => Promise<Saved>,
 ): Promise<void> {
-  const worker = await prepareDownloads()
-  if (worker === undefined) return saveFromMemory(name, size, write)
-  const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>(
-    undefined,
-    new ByteLengthQueuingStrategy({ highWaterMark: 1024 * 1024 }),
-  )
+  // The active one as it is now: the one of an earlier version of this page has been replaced meanwhile.
+  const worker = (await prepareDownloads())?.active ?? undefined
+  if (worker === undefined) {
+    const blob = await write({ to: 'blob', maxBytes: maxInMemory }, [])
+    if (blob !== undefined) saveBlob(blob, name)
+    return
+  }
   const id = crypto.randomUUID()
-  const { port1, port2 } = new MessageChannel()
-  const ready = new Promise<void>((resolve) => {
-    port1.onmessage = () => resolve()
+  const [ready, source] = [new MessageChannel(), new MessageChannel()]
+  const isReady = new Promise<void>((resolve) => {
+    ready.port1.onmessage = () => resolve()
   })
-  worker.postMessage({ id, name, size, stream: readable, port: port2 }, [readable, port2])
-  await ready
+  const ports = { ready: ready.port2, source: source.port2 }
+  worker.postMessage({ id, name, size, ...ports }, [ready.port2, source.port2])
+  await isReady
+  ready.port1.close()
   // Not a link that is clicked: the page must not be left, whatever the answer is.
   const frame = document.createElement('iframe')
   frame.hidden = true
@@ -77,37 +67,16 @@ export async function saveAs(
   document.body.append(frame)
   const alive = setInterval(() => worker.postMessage({ ping: id }), keepAliveMs)
   try {
-    await write(writable)
+    await write({ to: 'port', port: source.port1 }, [source.port1])
   } finally {
     clearInterval(alive)
-    port1.close()
     // The browser has taken the answer over by now.
     setTimeout(() => frame.remove(), keepAliveMs)
   }
 }
 
-async function saveFromMemory(
-  name: string,
-  size: number | undefined,
-  write: (sink: WritableStream<Uint8Array>) => Promise<void>,
-): Promise<void> {
-  const tooLarge = (): UsageError =>
-    new UsageError(
-      'this page has no service worker (it needs https, or localhost), and the file is too large to be held in memory',
-    )
-  if (size !== undefined && size > maxInMemory) throw tooLarge()
-  const parts: BlobPart[] = []
-  let bytes = 0
-  await write(
-    new WritableStream({
-      write(chunk) {
-        bytes += chunk.length
-        if (bytes > maxInMemory) throw tooLarge()
-        parts.push(chunk.slice())
-      },
-    }),
-  )
-  const url = URL.createObjectURL(new Blob(parts))
+function saveBlob(blob: Blob, name: string): void {
+  const url = URL.createObjectURL(blob)
   const link = document.createElement('a')
   link.href = url
   link.download = name

@@ -1,26 +1,22 @@
 // Files on the server: list, upload by button and by dropping, download, rename, delete, new folder, open as a disk.
 
-import { type DirectoryEntry, joinPath, type SftpClient } from '@sshblock/sftp'
+import { joinPath } from '@sshblock/sftp'
 import { safeText } from '@sshblock/transport/errors'
+import type { FileEntry, Listing } from '../session-worker/calls.ts'
 import { askText, askToConfirm } from './dialogs.ts'
 import { button, el } from './dom.ts'
-import { saveAs } from './downloads.ts'
 import { breadcrumb, entryTable, type TableEntry } from './entry-table.ts'
 import type { Notices } from './notices.ts'
+import type { RemoteServer } from './remote-server.ts'
 import type { Transfers } from './transfers.ts'
 
 export interface FileBrowserParts {
-  readonly sftp: SftpClient
-  /** One more SFTP channel, for uploads over a long way. */
-  readonly openChannel: () => Promise<SftpClient>
+  readonly server: RemoteServer
   readonly notices: Notices
   readonly transfers: Transfers
   /** Shows a file as a disk. */
   readonly openDisk: (path: string) => void
 }
-
-/** Names beyond this are not shown, so that a folder of a million does not stop the page. */
-const maxShown = 2000
 
 export class FileBrowser {
   readonly element: HTMLElement
@@ -64,26 +60,16 @@ export class FileBrowser {
     this.#acceptDrops()
   }
 
-  /** Where the server puts a session that has not gone anywhere. */
-  async start(): Promise<void> {
-    await this.show(await this.#parts.sftp.realpath('.'))
-  }
-
   async show(path: string): Promise<void> {
     this.#listing?.abort()
     const listing = new AbortController()
     this.#listing = listing
     this.#place.setAttribute('aria-busy', 'true')
     try {
-      const entries: DirectoryEntry[] = []
-      let more = 0
-      for await (const entry of this.#parts.sftp.readdir(path, { signal: listing.signal })) {
-        if (entries.length < maxShown) entries.push(entry)
-        else more++
-      }
+      const found = await this.#parts.server.list(path, listing.signal)
       if (listing.signal.aborted) return
       this.#path = path
-      this.#render(entries, more)
+      this.#render(found)
     } catch (error) {
       this.#parts.notices.error(`The folder ${safeText(path)} cannot be shown`, error)
     } finally {
@@ -91,12 +77,7 @@ export class FileBrowser {
     }
   }
 
-  #render(entries: DirectoryEntry[], more: number): void {
-    entries.sort(
-      (a, b) =>
-        Number(b.type === 'directory') - Number(a.type === 'directory') ||
-        a.name.localeCompare(b.name, undefined, { numeric: true }),
-    )
+  #render({ entries, more }: Listing): void {
     const components = this.#path.split('/').filter((name) => name !== '')
     const steps = ['', ...components].map((name, i) => ({
       name: i === 0 ? 'Server' : name,
@@ -107,32 +88,32 @@ export class FileBrowser {
       entryTable(
         `Files in ${safeText(this.#path)}`,
         entries.map((entry) => this.#row(entry)),
+        more,
       ),
-      ...(more > 0 ? [el('p', { class: 'hint' }, `${more} more are not shown.`)] : []),
     )
   }
 
-  #row({ name, type, stats }: DirectoryEntry): TableEntry {
+  #row({ name, type, size, modified }: FileEntry): TableEntry {
     const path = joinPath(this.#path, name)
     const shown = safeText(name)
     const isFolder = type === 'directory'
-    const download = (): void => void this.#download(name, path, stats.size)
+    const download = (): void => void this.#download(name, path, size)
     const quiet = (label: string, act: () => void | Promise<void>): HTMLButtonElement =>
       button(label, act, { class: 'quiet', 'aria-label': `${label.replace('…', '')} ${shown}` })
     return {
       name,
       isFolder,
       kind: type === 'unknown' ? 'file' : type,
-      size: stats.size,
-      modified: stats.modifiedAt,
+      size,
+      modified,
       // A symbolic link may lead to a folder: try that first.
       open: isFolder
         ? () => void this.show(path)
         : type === 'symlink'
           ? () => void this.#follow(path, name)
           : download,
-      actions: [
-        ...(mayBeDisk(name, stats.size) && !isFolder
+      actions: () => [
+        ...(mayBeDisk(name, size) && !isFolder
           ? [quiet('Open as disk', () => this.#parts.openDisk(path))]
           : []),
         quiet('Rename…', () => this.#rename(name, path)),
@@ -143,45 +124,37 @@ export class FileBrowser {
 
   async #follow(path: string, name: string): Promise<void> {
     try {
-      const stats = await this.#parts.sftp.stat(path)
-      if (stats.isDirectory()) await this.show(path)
-      else await this.#download(name, path, stats.size)
+      const found = await this.#parts.server.stat(path, true)
+      if (found === undefined) throw new Error('it leads to nothing')
+      if (found.isFolder) await this.show(path)
+      else await this.#download(name, path, found.size)
     } catch (error) {
       this.#parts.notices.error(`${safeText(path)} cannot be followed`, error)
     }
   }
 
   async #download(name: string, path: string, size: number | undefined): Promise<void> {
-    const { sftp, transfers } = this.#parts
+    const { server, transfers } = this.#parts
     await transfers.run({
       label: `Download ${safeText(name)}`,
       totalBytes: size,
-      run: (signal, onProgress) =>
-        saveAs({ name, size }, async (sink) => {
-          await sftp.get(path, sink, { signal, onProgress })
-        }),
+      run: (signal, onProgress) => server.download(path, { name, size }, { signal, onProgress }),
     })
   }
 
   async #upload(files: readonly File[]): Promise<void> {
-    const { sftp, openChannel, transfers, notices } = this.#parts
+    const { server, transfers, notices } = this.#parts
     const folder = this.#path
     for (const file of files) {
       const path = joinPath(folder, file.name)
-      const there = await sftp.lstat(path).then(
-        () => true,
-        () => false,
-      )
+      // Where it cannot be told, the upload will say why.
+      const there = await server.stat(path, false).catch(() => undefined)
       const replace = `There is a file ${safeText(file.name)} in this folder already.`
-      if (there && !(await askToConfirm('Replace the file?', replace, 'Replace it'))) continue
+      if (there !== undefined && !(await askToConfirm('Replace the file?', replace, 'Replace it'))) continue
       const done = await transfers.run({
         label: `Upload ${safeText(file.name)}`,
         totalBytes: file.size,
-        // Nobody sees half a file, and one that is there stays until the new one is whole.
-        run: async (signal, onProgress) => {
-          const whole = { totalBytes: file.size, atomic: true, openChannel }
-          await sftp.put(file.stream(), path, { signal, onProgress, ...whole })
-        },
+        run: (signal, onProgress) => server.upload(file, path, { signal, onProgress }),
       })
       if (done) notices.info(`${safeText(file.name)} was uploaded.`)
     }
@@ -192,7 +165,7 @@ export class FileBrowser {
     const name = await askText('New folder', 'Name', '')
     if (name === undefined) return
     await this.#change(`The folder ${safeText(name)} cannot be made`, () =>
-      this.#parts.sftp.mkdir(joinPath(this.#path, name)),
+      this.#parts.server.makeFolder(joinPath(this.#path, name)),
     )
   }
 
@@ -200,7 +173,7 @@ export class FileBrowser {
     const wanted = await askText(`Rename ${safeText(name)}`, 'New name', name)
     if (wanted === undefined || wanted === name) return
     await this.#change(`${safeText(name)} cannot be renamed`, () =>
-      this.#parts.sftp.rename(path, joinPath(this.#path, wanted), { replace: false }),
+      this.#parts.server.rename(path, joinPath(this.#path, wanted)),
     )
   }
 
@@ -209,9 +182,7 @@ export class FileBrowser {
       ? `The folder ${safeText(name)} and everything in it will be gone.`
       : `${safeText(name)} will be gone.`
     if (!(await askToConfirm('Delete it?', text, 'Delete'))) return
-    await this.#change(`${safeText(name)} cannot be deleted`, () =>
-      this.#parts.sftp.rm(path, { recursive: isFolder }),
-    )
+    await this.#change(`${safeText(name)} cannot be deleted`, () => this.#parts.server.remove(path, isFolder))
   }
 
   async #change(whatFails: string, work: () => Promise<unknown>): Promise<void> {

@@ -180,13 +180,9 @@ export class MachineView {
   }
 }
 
-/** Tells the map what the machine touches. */
+/** Tells the map what the machine writes; what it reads, the worker tells. */
 function watch(disk: V86Disk, meter: DiskMeter): V86Disk {
-  const [get, set] = [disk.get.bind(disk), disk.set.bind(disk)]
-  disk.get = (offset, length, done) => {
-    meter.asked(offset, length)
-    get(offset, length, done)
-  }
+  const set = disk.set.bind(disk)
   disk.set = (offset, data, done) => {
     meter.written(offset, data.length)
     set(offset, data, done)

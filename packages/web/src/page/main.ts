@@ -1,12 +1,12 @@
 // The page: the form, then the workspace of the session, and the form again when it is over.
 
-import type { Session } from '@sshblock/transport'
 import { type PageSettings, settingsPath } from '../demo-settings.ts'
+import type { ServerAccess } from '../session-worker/calls.ts'
 import { connectionForm } from './connection-form.ts'
 import { askAboutHostKey, askPrompts } from './dialogs.ts'
 import { el } from './dom.ts'
 import { Notices } from './notices.ts'
-import { openSession, type ServerAccess } from './server-access.ts'
+import { RemoteServer } from './remote-server.ts'
 import { Workspace } from './workspace.ts'
 
 const notices = new Notices()
@@ -28,34 +28,35 @@ async function loadSettings(): Promise<PageSettings> {
 }
 
 function showForm(settings: PageSettings): void {
-  const form = connectionForm(settings, async (access) => {
+  const form = connectionForm(settings, async (access, signal) => {
     notices.clear()
-    const session = await logIn(access)
-    if (session !== undefined) await work(session, settings)
+    const server = await logIn(access, signal)
+    if (server !== undefined) await work(server, settings)
   })
   main.replaceChildren(form)
 }
 
-async function logIn(access: ServerAccess): Promise<Session | undefined> {
+async function logIn(access: ServerAccess, signal: AbortSignal): Promise<RemoteServer | undefined> {
+  const user = {
+    hostKey: askAboutHostKey,
+    prompts: askPrompts,
+    warning: (message: string) => notices.info(message),
+  }
   try {
-    return await openSession(
-      access,
-      { hostKey: askAboutHostKey, prompts: askPrompts },
-      new AbortController().signal,
-    )
+    return await RemoteServer.connect(access, user, signal)
   } catch (error) {
     notices.error(`Connecting to ${access.host} failed`, error)
     return undefined
   }
 }
 
-async function work(session: Session, settings: PageSettings): Promise<void> {
+async function work(server: RemoteServer, settings: PageSettings): Promise<void> {
   let workspace: Workspace
   try {
-    workspace = await Workspace.open(session, settings, notices)
+    workspace = await Workspace.open(server, settings, notices)
   } catch (error) {
     notices.error('The server gives no files', error)
-    await session.close()
+    await server.disconnect()
     return
   }
   main.replaceChildren(workspace.element)
@@ -64,10 +65,10 @@ async function work(session: Session, settings: PageSettings): Promise<void> {
     if (workspace.isTransferring) event.preventDefault()
   }
   addEventListener('beforeunload', onLeave)
-  void session.closed.then(() => {
+  void server.closed.then((failure) => {
     removeEventListener('beforeunload', onLeave)
     workspace.ended()
-    if (session.failure?.code !== 'ERR_CLOSED') notices.error('The connection was lost', session.failure)
+    if (failure !== undefined) notices.error('The connection was lost', failure)
     showForm(settings)
     main.focus()
   })

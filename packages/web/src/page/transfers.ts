@@ -1,18 +1,14 @@
 // Uploads and downloads under way: a list with progress, speed and a way to stop each.
 
 import { formatBytes, formatDuration, formatRate } from '../format.ts'
+import type { TransferProgress } from '../session-worker/calls.ts'
 import { button, el } from './dom.ts'
 import { errorText, isCancelled } from './notices.ts'
-
-export interface Progress {
-  readonly transferredBytes: number
-  readonly totalBytes: number | undefined
-}
 
 export interface TransferTask {
   readonly label: string
   readonly totalBytes: number | undefined
-  readonly run: (signal: AbortSignal, onProgress: (progress: Progress) => void) => Promise<void>
+  readonly run: (signal: AbortSignal, onProgress: (progress: TransferProgress) => void) => Promise<void>
 }
 
 /** How often what is shown is renewed, in milliseconds. */
@@ -51,7 +47,7 @@ export class Transfers {
     const startedAt = performance.now()
     let shownAt = 0
     let bytes = 0
-    const onProgress = ({ transferredBytes, totalBytes = task.totalBytes }: Progress): void => {
+    const onProgress = ({ transferredBytes, totalBytes = task.totalBytes }: TransferProgress): void => {
       this.#onBytes(transferredBytes - bytes)
       bytes = transferredBytes
       const now = performance.now()
@@ -78,7 +74,8 @@ export class Transfers {
     try {
       await task.run(abort.signal, onProgress)
       const seconds = (performance.now() - startedAt) / 1000
-      finish(`done: ${formatBytes(bytes)} in ${formatDuration(seconds)}`, 'done')
+      const time = seconds < 10 ? `${seconds.toFixed(1)} s` : formatDuration(seconds)
+      finish(`done: ${formatBytes(bytes)} in ${time}`, 'done')
       return true
     } catch (error) {
       if (isCancelled(error) || abort.signal.aborted)

@@ -1,41 +1,48 @@
 // Files inside a partition of the image: list and download, read-only.
 
 import { safeText } from '@sshblock/transport/errors'
-import type { FileSystem, FileSystemEntry } from '../filesystems/file-system.ts'
+import type { VolumeEntry } from '../session-worker/calls.ts'
 import { el } from './dom.ts'
-import { saveAs } from './downloads.ts'
 import { breadcrumb, entryTable, type TableEntry } from './entry-table.ts'
 import type { Notices } from './notices.ts'
+import type { RemoteDisk } from './remote-disk.ts'
 import type { Transfers } from './transfers.ts'
 
 export class VolumeBrowser {
   readonly element: HTMLElement
+  readonly #disk: RemoteDisk
   readonly #notices: Notices
   readonly #transfers: Transfers
   readonly #way = el('div', {})
   readonly #place = el('div', {})
   readonly #label: string
 
-  constructor(fileSystem: FileSystem, label: string, parts: { notices: Notices; transfers: Transfers }) {
+  /** Of the volume of the disk that was opened last. */
+  constructor(
+    disk: RemoteDisk,
+    { label, notes }: { label: string; notes: readonly string[] },
+    parts: { notices: Notices; transfers: Transfers },
+  ) {
+    this.#disk = disk
     this.#notices = parts.notices
     this.#transfers = parts.transfers
     this.#label = label
     this.element = el(
       'section',
       { 'aria-label': `Files in ${label}` },
-      ...fileSystem.notes.map((note) => el('p', { class: 'hint' }, note)),
+      ...notes.map((note) => el('p', { class: 'hint' }, note)),
       this.#way,
       this.#place,
     )
   }
 
   /** `way` is the folders from the root, the one to be shown last. */
-  async show(way: readonly FileSystemEntry[]): Promise<void> {
+  async show(way: readonly VolumeEntry[]): Promise<void> {
     const folder = way.at(-1)
     if (folder === undefined) return
     this.#place.setAttribute('aria-busy', 'true')
     try {
-      const entries = await folder.entries()
+      const { entries, more } = await this.#disk.list(folder)
       const steps = way.map((step, i) => ({
         name: i === 0 ? this.#label : step.name,
         open: () => void this.show(way.slice(0, i + 1)),
@@ -45,6 +52,7 @@ export class VolumeBrowser {
         entryTable(
           `Files in ${this.#label}`,
           entries.map((entry) => this.#row(way, entry)),
+          more,
         ),
       )
     } catch (error) {
@@ -54,7 +62,7 @@ export class VolumeBrowser {
     }
   }
 
-  #row(way: readonly FileSystemEntry[], entry: FileSystemEntry): TableEntry {
+  #row(way: readonly VolumeEntry[], entry: VolumeEntry): TableEntry {
     const isFolder = entry.type === 'directory'
     return {
       name: entry.name,
@@ -63,31 +71,15 @@ export class VolumeBrowser {
       size: isFolder ? undefined : entry.size,
       modified: entry.modified,
       open: isFolder ? () => void this.show([...way, entry]) : () => void this.#download(entry),
-      actions: [],
+      actions: () => [],
     }
   }
 
-  async #download(entry: FileSystemEntry): Promise<void> {
+  async #download(entry: VolumeEntry): Promise<void> {
     await this.#transfers.run({
       label: `Download ${safeText(entry.name)}`,
       totalBytes: entry.size,
-      run: (signal, onProgress) =>
-        saveAs({ name: entry.name, size: entry.size }, async (sink) => {
-          const writer = sink.getWriter()
-          let transferredBytes = 0
-          try {
-            for await (const piece of entry.content({ signal })) {
-              await writer.ready
-              await writer.write(piece)
-              transferredBytes += piece.length
-              onProgress({ transferredBytes, totalBytes: entry.size })
-            }
-            await writer.close()
-          } catch (error) {
-            await writer.abort(error).catch(() => {})
-            throw error
-          }
-        }),
+      run: (signal, onProgress) => this.#disk.download(entry, { signal, onProgress }),
     })
   }
 }

@@ -1,15 +1,15 @@
 // What is shown while connected: who the server is, files and disk as tabs, transfers, throughput.
 
-import { SftpClient, sftpChannels } from '@sshblock/sftp'
-import type { Session } from '@sshblock/transport'
 import { safeText } from '@sshblock/transport/errors'
 import type { PageSettings } from '../demo-settings.ts'
+import type { ServerFacts } from '../session-worker/calls.ts'
 import { DiskView } from './disk-view.ts'
 import { button, el } from './dom.ts'
 import { prepareDownloads } from './downloads.ts'
 import { FileBrowser } from './file-browser.ts'
 import type { Notices } from './notices.ts'
 import { RatePlot } from './rate-plot.ts'
+import type { RemoteServer } from './remote-server.ts'
 import { Transfers } from './transfers.ts'
 
 export class Workspace {
@@ -18,23 +18,22 @@ export class Workspace {
   readonly #transfers: Transfers
   readonly #files: FileBrowser
   readonly #disk: DiskView
-  readonly #session: Session
+  readonly #server: RemoteServer
   readonly #tabs: Tabs
 
-  private constructor(session: Session, sftp: SftpClient, settings: PageSettings, notices: Notices) {
-    this.#session = session
-    this.#plot = new RatePlot(() => session.ping())
+  private constructor(server: RemoteServer, settings: PageSettings, notices: Notices) {
+    this.#server = server
+    this.#plot = new RatePlot(() => server.ping())
     this.#transfers = new Transfers((bytes) => this.#plot.moved(bytes))
     this.#disk = new DiskView({
-      session,
+      server,
       notices,
       transfers: this.#transfers,
       plot: this.#plot,
       hasBios: settings.hasBios,
     })
     this.#files = new FileBrowser({
-      sftp,
-      openChannel: sftpChannels(session),
+      server,
       notices,
       transfers: this.#transfers,
       openDisk: (path) => {
@@ -49,7 +48,7 @@ export class Workspace {
     this.element = el(
       'div',
       {},
-      serverCard(session, () => this.close()),
+      serverCard(server.facts, () => this.close()),
       this.#tabs.list,
       this.#tabs.panels,
       this.#transfers.element,
@@ -58,13 +57,11 @@ export class Workspace {
   }
 
   /** @throws what opening the sftp subsystem throws */
-  static async open(session: Session, settings: PageSettings, notices: Notices): Promise<Workspace> {
+  static async open(server: RemoteServer, settings: PageSettings, notices: Notices): Promise<Workspace> {
     void prepareDownloads()
-    const sftp = await SftpClient.open(await session.openSubsystem('sftp'), {
-      serverIdentification: session.info.peerIdentification,
-    })
-    const workspace = new Workspace(session, sftp, settings, notices)
-    await workspace.#files.start()
+    const folder = await server.openFiles()
+    const workspace = new Workspace(server, settings, notices)
+    await workspace.#files.show(folder)
     return workspace
   }
 
@@ -72,7 +69,7 @@ export class Workspace {
   async close(): Promise<void> {
     this.#transfers.cancelAll()
     await this.#disk.close()
-    await this.#session.close()
+    await this.#server.disconnect()
   }
 
   /** The connection is over: nothing is asked of it any more. */
@@ -86,24 +83,22 @@ export class Workspace {
   }
 }
 
-function serverCard(session: Session, disconnect: () => Promise<void>): HTMLElement {
-  const { info } = session
-  const { algorithms } = info
+function serverCard(server: ServerFacts, disconnect: () => Promise<void>): HTMLElement {
   const facts: [string, string][] = [
-    ['Server', safeText(info.peerIdentification)],
-    ['Host key', `${info.hostKey.type} ${info.hostKey.fingerprint}`],
-    ['Key exchange', algorithms.kex],
-    ['Cipher', algorithms.cipherServerToClient],
-    ['Logged in by', `${info.authentication?.method ?? ''} as ${safeText(info.user)}`],
+    ['Server', safeText(server.identification)],
+    ['Host key', `${server.hostKeyType} ${server.fingerprint}`],
+    ['Key exchange', server.kex],
+    ['Cipher', server.cipher],
+    ['Logged in by', `${server.authentication} as ${safeText(server.user)}`],
   ]
   return el(
     'section',
     { class: 'card server', 'aria-label': 'Connection' },
-    el('h2', {}, `Connected as ${safeText(info.user)}`),
+    el('h2', {}, `Connected as ${safeText(server.user)}`),
     el(
       'details',
       {},
-      el('summary', {}, `${safeText(info.peerIdentification)}, ${algorithms.cipherServerToClient}`),
+      el('summary', {}, `${safeText(server.identification)}, ${server.cipher}`),
       el(
         'dl',
         { class: 'facts' },

@@ -1,11 +1,10 @@
-// From what the form says to a session: the relay, the keys, the question of trust. Secrets stay in this page.
+// From what the form says to a session: the relay, the keys, the question of trust. Secrets stay in this worker.
 
 import {
   type AuthMethod,
   BrowserKnownHosts,
   connect,
   type HostKeyPolicy,
-  type PresentedHostKey,
   parsePrivateKey,
   pinnedFingerprint,
   type Session,
@@ -13,34 +12,17 @@ import {
   webCrypto,
   webSocketDuplex,
 } from '@sshblock/transport/browser'
+import type { HostKeyAnswer, HostKeyQuestion, PromptsQuestion, ServerAccess, ServerFacts } from './calls.ts'
 
-export interface ServerAccess {
-  /** ws: or wss: address of the relay, with the path to the target. */
-  readonly relay: string
-  readonly host: string
-  readonly port: number
-  readonly user: string
-  /** Text of a private key file. */
-  readonly privateKey: string | undefined
-  readonly passphrase: string | undefined
-  readonly password: string | undefined
-  /** Believed without a question: the server that came with the page. */
-  readonly fingerprint: string | undefined
-}
-
-export type HostKeyAnswer = 'remember' | 'once' | 'no'
-
+/** What only the user of the page can answer. */
 export interface Questions {
-  hostKey(presented: PresentedHostKey, message: string): Promise<HostKeyAnswer>
+  hostKey(question: HostKeyQuestion): Promise<HostKeyAnswer>
   /** Answers to what the server asks; undefined for giving up. */
-  prompts(
-    title: string,
-    prompts: readonly { prompt: string; echo: boolean }[],
-  ): Promise<readonly string[] | undefined>
+  prompts(question: PromptsQuestion): Promise<readonly string[] | undefined>
 }
 
 /** Connects and logs in. @throws what connect throws, and KeyFormatError for a key file that is none */
-export async function openSession(
+export async function logIn(
   access: ServerAccess,
   questions: Questions,
   signal: AbortSignal,
@@ -64,6 +46,20 @@ export async function openSession(
   }
 }
 
+/** What the page shows of a session. */
+export function factsOf({ info }: Session): ServerFacts {
+  const { algorithms, hostKey } = info
+  return {
+    identification: info.peerIdentification,
+    hostKeyType: hostKey.type,
+    fingerprint: hostKey.fingerprint,
+    kex: algorithms.kex,
+    cipher: algorithms.cipherServerToClient,
+    authentication: info.authentication?.method ?? '',
+    user: info.user,
+  }
+}
+
 async function trust(
   { host, port, fingerprint }: ServerAccess,
   questions: Questions,
@@ -75,7 +71,14 @@ async function trust(
   const hostKeyPolicy = await store.policy(crypto, {
     host,
     port,
-    ask: (presented, message) => questions.hostKey(presented, message),
+    ask: (presented, message) =>
+      questions.hostKey({
+        host: presented.host,
+        port: presented.port,
+        keyType: presented.publicKey.type,
+        fingerprint: presented.fingerprint,
+        message,
+      }),
   })
   return { hostKeyPolicy, release: () => store.close() }
 }
@@ -101,7 +104,8 @@ async function waysIn(access: ServerAccess, questions: Questions): Promise<AuthM
       // Most servers ask for the password this way.
       if (password !== undefined && prompts.length === 1 && /password/i.test(prompts[0]!.prompt))
         return [password]
-      const answers = await questions.prompts(name || instruction, prompts)
+      const asked = prompts.map(({ prompt, echo }) => ({ prompt, echo }))
+      const answers = await questions.prompts({ title: name || instruction, prompts: asked })
       if (answers === undefined) throw new DOMException('the questions were not answered', 'AbortError')
       return answers
     },
