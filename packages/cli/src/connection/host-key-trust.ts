@@ -14,9 +14,21 @@ import {
 } from '@sshblock/transport/node'
 import { type Invocation, tell } from '../invocation.ts'
 import type { HostSettings } from '../ssh-config/settings.ts'
+import { refuseRevoked } from './revoked-host-keys.ts'
 
-/** The policy for a host; `check` is what its location says about host keys. */
+/**
+ * The policy for a host; `check` is what its location says about host keys. Revoked keys are refused whatever it says.
+ * @throws SshError 'ERR_SSH_CONFIG' where RevokedHostKeys cannot be used
+ */
 export async function hostKeyTrust(
+  invocation: Invocation,
+  settings: HostSettings,
+  check: HostKeyCheck | undefined,
+): Promise<HostKeyPolicy> {
+  return refuseRevoked(await trust(invocation, settings, check), settings.revokedHostKeysFiles)
+}
+
+async function trust(
   invocation: Invocation,
   settings: HostSettings,
   check: HostKeyCheck | undefined,

@@ -21,6 +21,8 @@ export interface HostSettings {
   readonly identityAgent: string | false | undefined
   readonly userKnownHostsFiles: readonly string[]
   readonly globalKnownHostsFiles: readonly string[]
+  /** Keys that are never believed. */
+  readonly revokedHostKeysFiles: readonly string[]
   readonly hashKnownHosts: boolean
   readonly hostKeyAlias: string | undefined
   readonly strictHostKeyChecking: 'yes' | 'ask' | 'accept-new' | 'no'
@@ -99,6 +101,7 @@ export function hostSettings(
       '/etc/ssh/ssh_known_hosts',
       '/etc/ssh/ssh_known_hosts2',
     ]),
+    revokedHostKeysFiles: files('revokedhostkeys', []),
     hashKnownHosts: flag('hashknownhosts', false),
     hostKeyAlias,
     strictHostKeyChecking: strictness(one('stricthostkeychecking')),
