@@ -1,5 +1,6 @@
 /** The commands where a path is something else than an image or a file, and where pipes have nothing to say. */
 import { execFileSync } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import {
   chmodSync,
   mkdirSync,
@@ -18,6 +19,7 @@ import { needsOpenssh, type OpensshPeer, startOpensshServer } from '../support/o
 import { run, runOrThrow } from '../support/program.ts'
 import { describeWith, needsPrograms } from '../support/requirements.ts'
 import { tempDir } from '../support/temp-dir.ts'
+import { mountTmpfs, needsTmpfs } from '../support/tmpfs.ts'
 import { type Home, homeFor, main, sshblockSeries, start } from './command.ts'
 
 bundlesPackages()
@@ -178,5 +180,29 @@ describeWith([needsOpenssh(), needsPrograms('NBD clients', ['nbdinfo'], 'libnbd-
       code: 1,
       stderr: `sshblock: cannot listen on '${join(cwd, 'none/sock')}': no such file or folder\n`,
     })
+  })
+})
+
+describeWith([needsOpenssh(), needsTmpfs], 'a full file system on the server', () => {
+  test('is named by put and cp, with the room that there is', async () => {
+    const small = await mountTmpfs(2 * 1024 * 1024)
+    const dir = tempDir()
+    const home = await homeFor(await startOpensshServer())
+    const local = join(dir, 'large.img')
+    writeFileSync(local, randomBytes(5 * 1024 * 1024))
+    const place = `peer:${small}`
+    const [put, copied, image] = await sshblockSeries(
+      [
+        ['put', local, place],
+        ['cp', local, `${place}/copy.img`],
+        ['create', '--size', '10M', `${place}/large.img`],
+      ],
+      { home },
+    )
+    expect(put).toMatchObject({ code: 1 })
+    expect(put!.stderr).toMatch(/no space left: the file has 5 MiB, and ".*" 2 MiB available; make room/)
+    expect(copied!.stderr).toMatch(/no space left/)
+    expect(image).toMatchObject({ code: 0, stderr: '' })
+    expect(readdirSync(small)).not.toContain('large.img.part')
   })
 })

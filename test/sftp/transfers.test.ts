@@ -164,6 +164,28 @@ describe('get', () => {
   })
 })
 
+describe('a file that its server calls empty', () => {
+  const asked = (server: ScriptedServer) =>
+    server.requests('READ').map(({ packet }) => requests.read.decode(packet).len)
+
+  test('is asked for little where it is', async () => {
+    const { server, client } = await opened({ files: [['/empty', new Uint8Array(0)]] })
+    await expect(client.get('/empty', () => {})).resolves.toEqual({ bytes: 0 })
+    expect(asked(server)).toEqual([16 * 1024])
+  })
+
+  test('is read to its end where it is not, in larger and larger pieces', async () => {
+    const { server, client } = await opened({ files })
+    server.setAttributes('/f', { size: 0, permissions: 0o100444 })
+    const sink = collector()
+    await client.get('/f', sink.stream)
+    expect(hash(sink.bytes())).toBe(hash(contents))
+    const lengths = asked(server)
+    expect(lengths[0]).toBe(16 * 1024)
+    expect(Math.max(...lengths)).toBeGreaterThan(16 * 1024)
+  })
+})
+
 describe('put', () => {
   async function* pieces(sizes: readonly number[]): AsyncGenerator<Uint8Array> {
     let at = 0

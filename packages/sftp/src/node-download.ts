@@ -10,7 +10,7 @@ import type { LocalDirectory } from './node-local-directory.ts'
 import { applyLocally, withDirectoryOf, writeLocal } from './node-local-file.ts'
 import { type FileTransferOptions, type FileTransferResult, partSuffix } from './node-transfer-options.ts'
 import { expectedBytes, readAheadOf, shrank, transferError } from './transfer.ts'
-import { chunkBytesFor, readAhead } from './transfer-read.ts'
+import { chunkBytesFor, emptyFileBytes, readAhead } from './transfer-read.ts'
 import { withFile } from './with-file.ts'
 
 /** READs gathered into one write to the disk at most, and as a part of what may be under way. */
@@ -87,6 +87,7 @@ export async function getInto(
           place,
           start: at,
           end,
+          firstBytes: expected === undefined ? emptyFileBytes : undefined,
           signal,
         })) {
           await writeLocal(local, bytes, offset)

@@ -9,7 +9,7 @@ import { changed, maxRestarts, Outdated } from './node-resuming-options.ts'
 import type { FileTransferOptions } from './node-transfer-options.ts'
 import type { Stats } from './stats.ts'
 import { expectedBytes, readAheadOf, shrank } from './transfer.ts'
-import { readAhead } from './transfer-read.ts'
+import { emptyFileBytes, readAhead } from './transfer-read.ts'
 import { withFile } from './with-file.ts'
 
 export type DownloadOptions = Pick<
@@ -73,6 +73,7 @@ export class Download {
         ...readAheadOf(client),
         start: this.at,
         end: expected ?? Number.MAX_SAFE_INTEGER,
+        firstBytes: expected === undefined ? emptyFileBytes : undefined,
         signal,
       })
       for await (const { bytes, offset } of ahead) {

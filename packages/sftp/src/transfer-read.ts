@@ -17,11 +17,19 @@ export interface ReadAheadOptions extends CallOptions {
   end: number
   /** Bytes that may be under way or waiting to be consumed; asked each time, because it grows. */
   budgetBytes: () => number
+  /**
+   * Where nobody knows how long the file is: bytes asked for before the first answer, and twice as many after each chunk that was
+   * full. Default: all that `budgetBytes` allows.
+   */
+  firstBytes?: number | undefined
   /** Largest chunk; asked each time, because the server's limits come late. */
   chunkBytes: () => number
   /** Where a chunk shall lie; a new array where not given. */
   place?: (offset: number, length: number) => Uint8Array
 }
+
+/** `firstBytes` for files of which the server says that they are empty: most are, but not those in /proc. */
+export const emptyFileBytes = 16 * 1024
 
 /** Pieces below this are gathered into chunks of several, so that a chunk is worth its promise. */
 const pieceAloneBytes = 128 * 1024
@@ -44,6 +52,7 @@ export async function* readAhead(
     budgetBytes,
     chunkBytes,
     signal,
+    firstBytes = Number.POSITIVE_INFINITY,
     place = (_offset, length) => new Uint8Array(length),
   } = options
   const underWay: { offset: number; into: Uint8Array; read: Promise<number> }[] = []
@@ -53,11 +62,12 @@ export async function* readAhead(
   else signal?.addEventListener('abort', stop, { once: true })
   let next = start
   let bytes = 0
+  let allowed = firstBytes
   try {
     for (;;) {
       while (next < end) {
-        const length = Math.min(chunkBytes(), end - next)
-        if (underWay.length > 0 && bytes + length > budgetBytes()) break
+        const length = Math.min(chunkBytes(), end - next, allowed)
+        if (underWay.length > 0 && bytes + length > Math.min(budgetBytes(), allowed)) break
         const into = place(next, length)
         const read = file.read(next, into, { signal: leaving.signal })
         // Its failure is seen when its turn comes, if it comes.
@@ -74,6 +84,7 @@ export async function* readAhead(
         yield { offset: head.offset, bytes: count === length ? head.into : head.into.subarray(0, count) }
       bytes -= length
       if (count < length) return
+      allowed = 2 * Math.max(allowed, length)
     }
   } finally {
     signal?.removeEventListener('abort', stop)

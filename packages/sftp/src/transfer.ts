@@ -9,7 +9,7 @@ import { SftpTransferError } from './errors.ts'
 import { defaultMaxFileBytes } from './limits.ts'
 import type { Stats } from './stats.ts'
 import { type LaneOptions, UploadLanes } from './transfer-lanes.ts'
-import { chunkBytesFor, type ReadAheadOptions, readAhead } from './transfer-read.ts'
+import { chunkBytesFor, emptyFileBytes, type ReadAheadOptions, readAhead } from './transfer-read.ts'
 import { PipelinedWriter } from './transfer-write.ts'
 import { withFile } from './with-file.ts'
 
@@ -118,6 +118,9 @@ export function expectedBytes({ size, type }: Stats, start: number): number | un
   return Math.max(0, size - start)
 }
 
+/** Most files that are read whole are not longer. */
+const firstReadBytes = 1024 * 1024
+
 export async function readWholeFile(
   client: SftpClient,
   path: string,
@@ -146,6 +149,7 @@ export async function readWholeFile(
       ...readAheadOf(client),
       start: 0,
       end: maxBytes + 1,
+      firstBytes: firstReadBytes,
       signal,
     })) {
       length += bytes.length
@@ -243,6 +247,7 @@ export async function download(
         ...place,
         start,
         end: start + most,
+        firstBytes: expected === undefined ? emptyFileBytes : undefined,
         signal,
       })) {
         await target.take(bytes, offset)

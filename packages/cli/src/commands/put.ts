@@ -1,7 +1,7 @@
 // `sshblock put`: files and trees to a server.
 
 import { statSync } from 'node:fs'
-import { basename, resolve } from 'node:path'
+import { basename, posix, resolve } from 'node:path'
 import { fileKind } from '@sshblock/blockdev/node'
 import { joinPath } from '@sshblock/sftp'
 import { putFile, putFileResuming, putTree } from '@sshblock/sftp/node'
@@ -13,6 +13,7 @@ import { attempt, CommandFailure } from '../failure.ts'
 import type { Invocation } from '../invocation.ts'
 import { type ProgressFlags, withProgress } from '../output/progress.ts'
 import { parseRemoteTarget } from '../target.ts'
+import { withEnoughRoom } from './enough-room.ts'
 import {
   type CopySides,
   copying,
@@ -85,7 +86,7 @@ Examples:
           reportSkipped(invocation, local, result.skipped)
         } else {
           const { resume, ...others } = options
-          await copying(sides, () =>
+          const copy = () =>
             resume === true
               ? lasting.run(
                   (client) =>
@@ -102,8 +103,9 @@ Examples:
                   ...lasting.retry,
                   openChannel: (client) => lasting.openBeside(client),
                   onProgress: progress.onProgress,
-                }),
-          )
+                })
+          const folder = isFolder ? target.path : posix.dirname(target.path)
+          await copying(sides, () => withEnoughRoom(sftp, folder, localStats.size, copy))
         }
       } finally {
         progress.stop()
