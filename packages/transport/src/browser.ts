@@ -5,6 +5,7 @@ import type { ClientOptions } from './session/client.ts'
 import { connectOver } from './session/client.ts'
 import type { ByteDuplex } from './session/duplex.ts'
 import type { Session } from './session/session.ts'
+import { defaultMaxHeldBytes } from './session/websocket.ts'
 
 export { handlerChannel } from './agent/handler-channel.ts'
 export * from './index.ts'
@@ -18,7 +19,17 @@ export interface BrowserClientOptions extends Omit<ClientOptions, 'crypto'> {
   open: (signal: AbortSignal | undefined) => Promise<ByteDuplex>
 }
 
-/** Connects to an SSH server over the given duplex, checks its host key, authenticates. Errors as connectOver. */
+/**
+ * Largest window of a channel. A WebSocket cannot be told to wait, so that all of a window may have to be held while WebCrypto
+ * works: it must fit, with packet headers and what else comes beside it.
+ */
+const maxBytes = (defaultMaxHeldBytes * 3) / 4
+
+/**
+ * Connects to an SSH server over the given duplex, checks its host key, authenticates. Windows grow up to 24 MiB where `window` does
+ * not say otherwise. Errors as connectOver.
+ */
 export function connect(options: BrowserClientOptions): Promise<Session> {
-  return connectOver(options.open, { ...options, crypto: options.crypto ?? webCrypto() })
+  const { crypto = webCrypto(), window } = options
+  return connectOver(options.open, { ...options, crypto, window: { maxBytes, ...window } })
 }

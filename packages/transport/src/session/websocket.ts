@@ -21,6 +21,8 @@ import { openWebSocketStream, type WebSocketStreamConstructor } from './websocke
 const maxMessageBytes = 256 * 1024
 /** How often to look whether `bufferedAmount` fell, in milliseconds. */
 const pollMs = 4
+/** Bytes held at most for a reader that is paused. */
+export const defaultMaxHeldBytes = 32 * 1024 * 1024
 /** A code that a page may close with (RFC 6455 s7.4.2): the relay sent what we cannot take. */
 const unusableCode = 4400
 
@@ -200,7 +202,7 @@ class WebSocketDuplex implements ByteDuplex {
     this.#socket = socket
     this.description = where
     this.#highWaterBytes = options.highWaterBytes ?? defaultHighWaterBytes
-    this.#maxHeldBytes = options.maxHeldBytes ?? 32 * 1024 * 1024
+    this.#maxHeldBytes = options.maxHeldBytes ?? defaultMaxHeldBytes
     this.#onEarlyEnd = onEarlyEnd
     const { pause, resume } = socket as { pause?: unknown; resume?: unknown }
     this.#pausable =
